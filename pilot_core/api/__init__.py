@@ -1,0 +1,1 @@
+"""The interfaces of every pilot task: protocols and dataclasses, standard library only."""

@@ -1,0 +1,124 @@
+"""Time and waiting, both injected: nothing else in the pilot reads a clock or waits with a timeout.
+
+Every wait is one `poll` over file descriptors, so the end of a payload (a pidfd), a cancellation, a signal
+and a deadline are waited for together and wake the pilot at once. In a test a clock that runs faster, or that
+the test moves by hand, turns a two-hour lease into milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from typing import Protocol, runtime_checkable
+
+__all__ = ["Clock", "Event", "SystemClock", "Waitable"]
+
+
+@runtime_checkable
+class Waitable(Protocol):
+    """Anything with a file descriptor that becomes readable when the awaited thing has happened."""
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll for reading."""
+        ...
+
+
+class Event:
+    """A flag that can be set once, from any thread or from a signal handler, and polled like a file.
+
+    It is a pipe whose write end is closed by `set`: readable (end of file) for ever after, for any number of
+    waiters. Threads without descriptors to watch may use it as well; `Clock.wait` takes both.
+    """
+
+    __slots__ = ("_lock", "_read", "_set", "_write")
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        self._lock = threading.RLock()
+        self._set = False
+
+    def set(self) -> None:
+        """Set the flag and wake every waiter; setting it again does nothing."""
+        with self._lock:
+            if not self._set:
+                self._set = True
+                os.close(self._write)
+
+    def is_set(self) -> bool:
+        """Say whether `set` was called."""
+        return self._set
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable once the flag is set."""
+        return self._read
+
+    def __del__(self) -> None:
+        with self._lock:
+            if not self._set:
+                self._set = True
+                os.close(self._write)
+            os.close(self._read)
+
+
+class Clock(Protocol):
+    """What the pilot knows of time. All values are seconds."""
+
+    def monotonic(self) -> float:
+        """Return a time that never jumps, for intervals and deadlines."""
+        ...
+
+    def wall(self) -> float:
+        """Return the wall clock's time (seconds since 1970, UTC), for timestamps only."""
+        ...
+
+    def wait(self, *things: Waitable, until: float | None = None) -> bool:
+        """Wait until one of `things` is ready or `monotonic()` has reached `until`.
+
+        Returns True when a thing is ready, False when the time is up. Without `until` it waits as long as it
+        takes; without things it is a sleep, which a normal path of the pilot never needs.
+        """
+        ...
+
+
+class SystemClock:
+    """The real clock; `scale` makes its time pass faster than the world's and `wall_step` shifts its wall time.
+
+    Both exist for tests (`python -m pilot_core.testing.pilot`); the production command uses neither.
+    """
+
+    def __init__(self, *, scale: float = 1.0, wall_step: float = 0.0) -> None:
+        if scale <= 0:
+            raise ValueError(f"the clock's scale must be above 0, got {scale}")
+        self._scale = scale
+        self._wall_step = wall_step
+        self._wall_start = time.time()
+        self._start = time.monotonic()
+
+    def monotonic(self) -> float:
+        """Return seconds that never jump."""
+        if self._scale == 1.0:
+            return time.monotonic()
+        return self._start + (time.monotonic() - self._start) * self._scale
+
+    def wall(self) -> float:
+        """Return seconds since 1970 (UTC)."""
+        if self._scale == 1.0:
+            return time.time() + self._wall_step
+        return self._wall_start + (time.monotonic() - self._start) * self._scale + self._wall_step
+
+    def wait(self, *things: Waitable, until: float | None = None) -> bool:
+        """Wait with one `poll` for any of the things or the time."""
+        poll = select.poll()
+        for thing in things:
+            poll.register(thing.fileno(), select.POLLIN | select.POLLHUP)
+        while True:
+            if until is None:
+                return bool(poll.poll())
+            left = (until - self.monotonic()) / self._scale
+            if left <= 0:
+                return bool(poll.poll(0))
+            # poll rounds down to milliseconds: one more, or the last one is spent spinning
+            if poll.poll(min(left * 1000 + 1, 86_400_000)):
+                return True

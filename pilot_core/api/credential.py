@@ -1,0 +1,52 @@
+"""The task "hold credentials": who the pilot is towards its server and storages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pilot_core.api.cancel import CancelToken, Deadline
+
+__all__ = ["BearerToken", "ClientCertificate", "Credential", "CredentialSource"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientCertificate:
+    """An X.509 certificate or proxy, as files; the key may be in the certificate's file (a proxy)."""
+
+    cert_file: Path
+    key_file: Path
+    expires: float | None = None
+    """Wall time (seconds since 1970) at which the shortest-lived certificate of the file ends, if known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BearerToken:
+    """A token for the Authorization header; its value never shows in a repr."""
+
+    value: str = field(repr=False)
+    origin: str
+    """`VO.ROLE`, sent as the Origin header: PanDA wants it beside every token."""
+    expires: float | None = None
+    """Wall time (seconds since 1970) at which it ends, where it says so itself (`exp`)."""
+
+
+Credential = ClientCertificate | BearerToken
+
+
+class CredentialSource(Protocol):
+    """Gives the credential that is valid now; asked before every connection, so it has to be quick."""
+
+    def credential(self, *, cancel: CancelToken, deadline: Deadline) -> Credential:
+        """Return the current credential, read again if its file has changed.
+
+        Raises `AuthError`, saying which file and what to do, if there is none or it has expired.
+        """
+        ...
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the values seen so far that must never be shown, for redaction."""
+        ...

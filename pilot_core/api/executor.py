@@ -1,0 +1,133 @@
+"""The task "run the payload": what an executor is given and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pilot_core.api.cancel import CancelToken, Deadline
+
+__all__ = ["Executor", "Payload", "PayloadHandle", "PayloadResult", "PayloadSpec"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PayloadSpec:
+    """One payload to run, complete: an executor adds nothing of the pilot's own environment to it."""
+
+    job_id: int
+    """The PandaID, for log lines and names."""
+    argv: tuple[str, ...]
+    """Program and arguments; no shell is involved unless the job's queue asked for one."""
+    cwd: Path
+    """The job's directory, where the payload starts; exists."""
+    environment: Mapping[str, str]
+    """The payload's whole environment."""
+    stdout: Path
+    """Where its standard output goes; does not exist yet."""
+    stderr: Path
+    """Where its standard error goes; does not exist yet."""
+    control_dir: Path
+    """A directory of the pilot's, beside and not below `cwd`, for the executor's own records; exists."""
+    kill_grace: float = 10.0
+    """Seconds between asking the payload's processes to end (SIGTERM) and ending them (SIGKILL)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PayloadHandle:
+    """What is needed to find a started payload again, from another pilot process too. Plain JSON."""
+
+    executor: str
+    """Name of the executor that made it."""
+    version: int
+    """Version of the layout of `data`; an executor refuses one that it does not know."""
+    data: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the handle as plain JSON data."""
+        return {"executor": self.executor, "version": self.version, "data": dict(self.data)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> PayloadHandle:
+        """Make the handle from what `to_json` returned."""
+        return cls(executor=value["executor"], version=value["version"], data=value["data"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class PayloadResult:
+    """How a payload ended and what it used. Exit code and signal exclude each other."""
+
+    exit_code: int | None
+    """0 to 255, or None when a signal ended it or it never started."""
+    signal: int | None
+    """Number of the signal that ended it, or None."""
+    started: float
+    """Wall time, seconds since 1970."""
+    ended: float
+    """Wall time, seconds since 1970."""
+    user_seconds: float = 0.0
+    """CPU time in user mode of the payload and all its processes that were waited for."""
+    system_seconds: float = 0.0
+    """CPU time in the kernel, likewise."""
+    max_rss_kb: int = 0
+    """Largest resident set of any of its processes, kB."""
+    read_blocks: int = 0
+    """Blocks of 512 bytes read from storage devices."""
+    written_blocks: int = 0
+    """Blocks of 512 bytes written to storage devices."""
+    leftovers: int = 0
+    """Processes that still lived after the payload's own end and were ended."""
+    error: str = ""
+    """Why the payload could not be started (no such file, not executable ...); empty if it was."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else the executor measured."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it exited with 0."""
+        return self.exit_code == 0 and self.signal is None and not self.error
+
+
+class Payload(Protocol):
+    """A payload that was started, by this pilot or by one before it."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable once the payload and all its processes have ended."""
+        ...
+
+    def end(self, reason: str) -> None:
+        """Ask for its end, SIGTERM first and SIGKILL after the spec's grace; returns at once."""
+        ...
+
+    def result(self) -> PayloadResult:
+        """Return how it ended; call it after the descriptor became readable.
+
+        Raises `ExecutorError` if the record of its end is missing.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what watching it needs; the payload itself is not touched."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs payloads. `start` and `attach` are two steps so that the way after a restart is the everyday way."""
+
+    def start(self, spec: PayloadSpec, *, cancel: CancelToken, deadline: Deadline) -> PayloadHandle:
+        """Start the payload and return its handle, at once.
+
+        Raises `ExecutorError` when the executor itself cannot work. A program that cannot be executed is the
+        payload's result, not an exception.
+        """
+        ...
+
+    def attach(self, handle: PayloadHandle, *, cancel: CancelToken, deadline: Deadline) -> Payload:
+        """Find a started payload again; also one that has ended meanwhile. Raises `ExecutorError`."""
+        ...
+
+    def close(self) -> None:
+        """Free the executor's resources; running payloads go on."""
+        ...

@@ -1,0 +1,150 @@
+"""The tasks "bring input in" and "bring output out": what a stager is asked and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pilot_core.api.cancel import CancelToken, Deadline
+
+__all__ = [
+    "FetchRequest",
+    "FileStat",
+    "Replica",
+    "StageIn",
+    "StageOut",
+    "StoreRequest",
+    "TransferAttempt",
+    "TransferResult",
+]
+
+Progress = Callable[[int], None]
+"""Called with the number of bytes moved so far; cheap, from the transferring thread."""
+
+
+def _no_progress(_: int) -> None:
+    """Ignore progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replica:
+    """One place where a file lies or is to be put."""
+
+    url: str
+    rse: str = ""
+    order: int = 0
+    """The server's or catalogue's preference; lower first."""
+    domain: str = ""
+    """`lan`, `wan` or not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchRequest:
+    """Bring one file in."""
+
+    url: str
+    destination: Path
+    """Final local name. It appears there whole or not at all."""
+    size: int | None = None
+    """Bytes that the catalogue knows, or None."""
+    checksum: str = ""
+    """`adler32:<8 hex>` or `md5:<32 hex>` that the catalogue knows, or empty."""
+    progress: Progress = _no_progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreRequest:
+    """Bring one file out."""
+
+    source: Path
+    url: str
+    """Final place. The file appears there whole or not at all."""
+    checksum: str = "adler32"
+    """Name of the checksum to compute, or `name:value` where the value is known and must match."""
+    overwrite: bool = True
+    """An older file at that place is replaced; otherwise it is an error."""
+    progress: Progress = _no_progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferResult:
+    """What was moved; the checksum is that of the bytes that were really moved."""
+
+    size: int
+    checksum: str
+    """`name:value`."""
+    url: str
+    """Where it was read from or written to in the end (redirects followed)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileStat:
+    """What a storage says about a file."""
+
+    size: int
+    checksum: str = ""
+    """`name:value`, empty if the storage does not know one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferAttempt:
+    """One line of the attempt ledger."""
+
+    activity: str
+    """read, write or log."""
+    lfn: str
+    url: str
+    rse: str
+    backend: str
+    backend_version: str
+    number: int
+    """1 for the first attempt at this file."""
+    started: float
+    """Wall time, seconds since 1970."""
+    seconds: float
+    bytes: int
+    outcome: str
+    """`ok`, or the class name of the error."""
+    error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return asdict(self)
+
+
+class StageIn(Protocol):
+    """Reads files from a storage. Methods may be called from several threads at once.
+
+    All raise subclasses of `TransferError`, `AuthError` or `Cancelled`, and nothing else.
+    """
+
+    def fetch(self, request: FetchRequest, *, cancel: CancelToken, deadline: Deadline) -> TransferResult:
+        """Copy a file in, verifying size and checksum of the bytes as they pass.
+
+        Raises `SourceNotFound`, `ChecksumMismatch`, `SizeMismatch`, `AuthError`, `NoSpace`, `BackendUnavailable`,
+        `TransientError`, `TransferTimeout` or `Cancelled`; nothing of the file is left then.
+        """
+        ...
+
+    def stat(self, url: str, *, cancel: CancelToken, deadline: Deadline) -> FileStat:
+        """Ask the storage about a file; raises `SourceNotFound` if it is not there."""
+        ...
+
+
+class StageOut(Protocol):
+    """Writes files to a storage. Methods may be called from several threads at once."""
+
+    def store(self, request: StoreRequest, *, cancel: CancelToken, deadline: Deadline) -> TransferResult:
+        """Copy a file out; on return it is safe on the storage. Raises as `StageIn.fetch`."""
+        ...
+
+    def stat(self, url: str, *, cancel: CancelToken, deadline: Deadline) -> FileStat:
+        """Ask the storage about a file; raises `SourceNotFound` if it is not there."""
+        ...
+
+    def remove(self, url: str, *, cancel: CancelToken, deadline: Deadline) -> None:
+        """Delete a file; raises `SourceNotFound` if it is not there."""
+        ...
