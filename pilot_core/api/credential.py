@@ -32,6 +32,8 @@ class BearerToken:
     """`VO.ROLE`, sent as the Origin header: PanDA wants it beside every token."""
     expires: float | None = None
     """Wall time (seconds since 1970) at which it ends, where it says so itself (`exp`)."""
+    source: str = ""
+    """Where it comes from (a file's name), for messages."""
 
 
 Credential = ClientCertificate | BearerToken
