@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import select
-import threading
 import time
 from typing import Protocol, runtime_checkable
 
@@ -28,23 +27,21 @@ class Waitable(Protocol):
 class Event:
     """A flag that can be set once, from any thread or from a signal handler, and polled like a file.
 
-    It is a pipe whose write end is closed by `set`: readable (end of file) for ever after, for any number of
-    waiters. Threads without descriptors to watch may use it as well; `Clock.wait` takes both.
+    It is a pipe into which `set` writes a byte that nobody reads: readable for ever after, for any number of
+    waiters. No lock is needed, so a signal handler may interrupt `set` with another `set`.
     """
 
-    __slots__ = ("_lock", "_read", "_set", "_write")
+    __slots__ = ("_read", "_set", "_write")
 
     def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-        self._lock = threading.RLock()
         self._set = False
+        self._read, self._write = os.pipe()
 
     def set(self) -> None:
         """Set the flag and wake every waiter; setting it again does nothing."""
-        with self._lock:
-            if not self._set:
-                self._set = True
-                os.close(self._write)
+        if not self._set:
+            self._set = True
+            os.write(self._write, b"!")
 
     def is_set(self) -> bool:
         """Say whether `set` was called."""
@@ -55,11 +52,8 @@ class Event:
         return self._read
 
     def __del__(self) -> None:
-        with self._lock:
-            if not self._set:
-                self._set = True
-                os.close(self._write)
-            os.close(self._read)
+        os.close(self._read)
+        os.close(self._write)
 
 
 class Clock(Protocol):

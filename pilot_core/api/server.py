@@ -104,6 +104,17 @@ class JobRecord:
     """Error codes and texts set by the server itself (`ddmErrorCode`, `ddmErrorDiag` ...)."""
     history: Sequence[tuple[float, str]] = ()
     """Wall time and status of every change."""
+    user: str = ""
+    """The user's name by which jobs and secrets are matched: the last CN of a DN, without digits."""
+    uses_secrets: bool = False
+    """Whether the user's secrets go with the job (`specialHandling` has `us`)."""
+    priority: int = 0
+    node: str = ""
+    """The pilot's machine, as its last request told it."""
+    heartbeats: Sequence[float] = ()
+    """Wall time of every update of the pilot that was applied or ignored, not of those that were refused."""
+    file_status: Mapping[str, str] = field(default_factory=dict)
+    """What the Adder made of each file: ready, failed, nooutput, skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +130,16 @@ class JobFilter:
     resource_type: str = ""
     task_id: int | None = None
     user: str = ""
+    """Labels and `processing_types` together: either one is enough."""
     processing_types: tuple[str, ...] = ()
     node: str = ""
+    background: bool = False
+    """Only jobs that may run in the background."""
+    computing_element: str | None = None
+    scheduler_id: str | None = None
+    harvester_id: str = ""
+    """With `worker_id`: whom the jobs are handed to."""
+    worker_id: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +153,7 @@ class UpdateOutcome:
 class JobStore(Protocol):
     """What protocols may ask of the server's database. Safe to call from several threads.
 
-    Every method may raise `StoreUnavailable`.
+    Every method may raise `StoreUnavailable`. Where PanDA's database answers with a text, the text is returned as it is.
     """
 
     def dispatch(self, wanted: JobFilter) -> Sequence[JobRecord]:
@@ -145,36 +164,82 @@ class JobStore(Protocol):
         """Return a job, or None."""
         ...
 
+    def sent_count(self, queue: str, seconds: float) -> int:
+        """Count the production jobs (label managed or test) of a queue that were handed out in the last seconds."""
+        ...
+
     def update(self, job_id: int, state: str, *, attempt: int | None, values: Mapping[str, Any]) -> UpdateOutcome:
-        """Apply a pilot's update (`values` by their v1 names) by the rules of PanDA's database."""
+        """Apply a pilot's update (`values` by their v1 names) by the rules of PanDA's database.
+
+        Raises `StoreUnavailable` for a value that does not fit its column; then nothing of the update is kept.
+        """
         ...
 
-    def add_metadata(self, job_id: int, text: str) -> None:
-        """Keep a job's metadata."""
+    def add_metadata(self, job_id: int, text: str, *, state: str = "") -> bool:
+        """Keep a job's metadata, the first only; False for an unknown job. `state` is what the pilot reports with it."""
         ...
 
-    def kill(self, job_id: int) -> bool:
-        """Have a job killed: at once if no pilot has it, else by `tobekilled` with its next update."""
+    def add_log(self, job_id: int, text: str) -> None:
+        """Keep an excerpt of the pilot's log (4000 characters)."""
         ...
 
-    def set_command(self, job_id: int, command: str) -> bool:
-        """Set the command that the next updates are answered with; False for an unknown job."""
+    def add_stdout(self, job_id: int, text: str) -> None:
+        """Keep the tail of the payload's stdout of a job that is not finished (2048 characters)."""
         ...
 
-    def set_debug(self, job_id: int, debug: bool) -> bool:
-        """Switch a job's debug mode; False for an unknown job."""
+    def kill(self, job_id: int, *, user: str = "", production: bool = True, code: int | None = None) -> bool:
+        """Have a job killed: at once unless it is running, else by `tobekilled` with its next updates.
+
+        False for an unknown or archived job, one that is being killed already, and one that this user may not kill.
+        """
+        ...
+
+    def set_command(self, job_id: int, command: str) -> tuple[bool, str]:
+        """Set the command that the next updates are answered with; say whether it was accepted, or why not."""
+        ...
+
+    def set_debug(self, job_id: int, debug: bool) -> str:
+        """Switch a job's debug mode; return `Succeeded` or why not."""
         ...
 
     def worker_status(self, harvester_id: str, worker_id: str, values: Mapping[str, Any]) -> bool:
-        """Keep what a pilot said about itself."""
+        """Keep what a pilot said about itself (`status`, `node_id`)."""
         ...
 
-    def worker_node(self, site: str, host_name: str, values: Mapping[str, Any]) -> bool:
-        """Keep what a pilot said about its machine."""
+    def worker_node(self, site: str, host_name: str, values: Mapping[str, Any]) -> tuple[bool, str]:
+        """Keep what a pilot said about its machine; `host_name` may be `slot@host`."""
+        ...
+
+    def worker_gpu(self, site: str, host_name: str, values: Mapping[str, Any]) -> tuple[bool, str]:
+        """Keep what a pilot said about one kind of GPU of its machine (`vendor`, `model`, `count` ...)."""
         ...
 
     def queue_status(self, queue: str) -> str:
         """Return `online`, `test` ... or "" for an unknown queue."""
+        ...
+
+    def queue_data(self, queue: str) -> Mapping[str, Any] | None:
+        """Return the queue's configuration (`queuedata.json`), or None for an unknown queue."""
+        ...
+
+    def secrets(self, owner: str) -> str:
+        """Return a user's secrets, or those of all pilots (owner ""), as a JSON object in a string; `{}` for none."""
+        ...
+
+    def set_secret(self, owner: str, key: str | None, value: str | None) -> None:
+        """Keep a secret; without a value forget it, without a key forget all of the owner."""
+        ...
+
+    def credential(self, kind: str, name: str) -> str | None:
+        """Return what `creds/*` hands out: kind `proxy`, `token`, `token-key` or `key`."""
+        ...
+
+    def permitted(self, user: str, flag: str) -> bool:
+        """Say whether a user has a flag of PanDA's `USERS.GRIDPREF`: p (proxies, tokens), k (keys), t (token keys)."""
+        ...
+
+    def resource_types(self) -> Sequence[Mapping[str, Any]]:
+        """Return the definitions of `SCORE`, `MCORE` ..."""
         ...
 
 

@@ -1,0 +1,66 @@
+"""`pilot-core run`: take jobs from a PanDA server and run them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pilot_core.api.clock import SystemClock
+from pilot_core.errors import HandledError
+from pilot_core.pilot_settings import PilotSettings
+from pilot_core.settings import Config, add_options, given_options
+
+if TYPE_CHECKING:
+    import argparse
+
+    from pilot_core.api.clock import Clock
+
+__all__ = ["SUMMARY", "add_arguments", "run"]
+
+SUMMARY = "Take jobs from a PanDA server and run them, one after the other."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options; those of the pilot's settings come from `PilotSettings`."""
+    parser.add_argument(
+        "--config", metavar="F", type=Path, help="TOML file with settings: [pilot] has the names of these options"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="A.B.C=V",
+        action="append",
+        default=[],
+        help="one setting of a plugin or of the pilot, e.g. stager.http.timeout=5; may be repeated",
+    )
+    add_options(parser, PilotSettings)
+    parser.epilog = (
+        "Order of precedence: defaults < file < environment < command line. Exit code 0: every job that was taken "
+        "was reported, whether it finished or failed."
+    )
+
+
+def run(arguments: argparse.Namespace, clock: Clock | None = None) -> int:
+    """Run the pilot; `clock` is another one than the system's in tests only."""
+    if sys.platform != "linux":
+        raise HandledError("'pilot-core run' needs Linux 5.4 or newer; the other commands work here too")
+    clock = clock or SystemClock()
+    config = Config.read(arguments.config, arguments.set)
+    settings = config.section("pilot", PilotSettings, given_options(arguments, PilotSettings))
+    settings.check()
+    # forked before threads exist and while this process is small: it forks every job's supervisor
+    from pilot_core.supervision import Spawner
+
+    spawner = Spawner.start()
+    try:
+        from pilot_core.logs import Redactor, set_up_logging
+        from pilot_core.pilot import Pilot
+
+        redactor = Redactor()
+        set_up_logging(sys.stderr, settings.log_level, clock, redactor)
+        pilot = Pilot(settings, config, clock=clock, spawner=spawner, environment=os.environ, redactor=redactor)
+        pilot.handle_signals()
+        return pilot.run()
+    finally:
+        spawner.close()

@@ -1,0 +1,461 @@
+"""One job's life, from the server's description to the acknowledged final report.
+
+A `JobRun` owns everything about its job. Its states follow each other by one table; every change goes into the
+journal before it takes effect and is then told to the event hooks and, by the heartbeat, to the server.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pilot_core.api.cancel import CancelToken, Deadline
+from pilot_core.api.communicator import JobUpdate
+from pilot_core.api.events import FinishedPayload, JobState, Outcome, PayloadCommand, TaskInfo
+from pilot_core.api.executor import PayloadResult, PayloadSpec
+from pilot_core.errors import Cancelled, ExecutorError, HandledError, PilotErrorCode
+from pilot_core.heartbeat import Heartbeat
+from pilot_core.journal import FileJournal, SteadyJournal
+from pilot_core.logs import JobLog, Redactor, job_logger
+from pilot_core.outputs import Outputs
+from pilot_core.payload import (
+    argument_vector,
+    check_needs,
+    environment,
+    fetch_transformation,
+    plain_name,
+    write_secrets,
+)
+from pilot_core.reporting import Facts, Failure, FinalReport, Verdict, payload_failure
+from pilot_core.staging import Mover
+
+if TYPE_CHECKING:
+    import logging
+
+    from pilot_core.api.clock import Clock
+    from pilot_core.api.communicator import Communicator, ServerAnswer
+    from pilot_core.api.executor import Executor, Payload
+    from pilot_core.api.job import Job
+    from pilot_core.api.queue import Queue
+    from pilot_core.plugins import Hooks
+    from pilot_core.staging import Backends
+
+__all__ = ["NEXT_STATES", "JobOutcome", "JobRun", "Services"]
+
+NEXT_STATES: Mapping[JobState, frozenset[JobState]] = {
+    JobState.ACQUIRED: frozenset({JobState.STAGE_IN, JobState.STAGE_OUT}),
+    JobState.STAGE_IN: frozenset({JobState.START, JobState.STAGE_OUT}),
+    JobState.START: frozenset({JobState.RUNNING, JobState.STAGE_OUT}),
+    JobState.RUNNING: frozenset({JobState.STAGE_OUT}),
+    JobState.STAGE_OUT: frozenset({JobState.REPORT}),
+    JobState.REPORT: frozenset({JobState.DONE}),
+    JobState.DONE: frozenset(),
+}
+"""Which state may follow which. A job that fails goes to `stage-out` all the same: its log has to come out."""
+
+STDOUT = "payload.stdout"
+STDERR = "payload.stderr"
+SERVER_STATES = {JobState.RUNNING: "running", JobState.STAGE_OUT: "running", JobState.REPORT: "running"}
+"""What the server is told before the final report; everything earlier is `starting`."""
+PREPARATION_LIMIT = 3600.0
+"""Seconds for starting the payload and for fetching its program."""
+END_PATIENCE = 60.0
+"""Seconds beyond the kill grace in which an executor has to have ended a payload."""
+HEARTBEAT_PATIENCE = 2.0
+"""Seconds that the final report waits for an update that is under way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What a job needs of the pilot that runs it."""
+
+    queue: Queue
+    communicator: Communicator
+    executor: Executor
+    backends: Backends
+    hooks: Hooks
+    clock: Clock
+    redactor: Redactor
+    work_dir: Path
+    own_environment: Mapping[str, str]
+    ca_file: Path | None = None
+    node: str = ""
+    pilot_id: str = ""
+    batch_id: str = ""
+    scheduler_id: str = ""
+    report_budget: float = 1800.0
+    """Seconds for which the final report is tried."""
+    keep: bool = False
+    """Keep the job's directory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOutcome:
+    """What became of a job."""
+
+    job_id: int
+    state: str
+    """finished or failed."""
+    reported: bool
+    """Whether the server acknowledged the final report."""
+    error: str = ""
+    phases: Mapping[str, float] = field(default_factory=dict)
+    """Seconds spent in each task."""
+
+
+class JobRun:
+    """Runs one job. `run` may be called once; `cancel` from any thread or signal handler."""
+
+    def __init__(
+        self, job: Job, services: Services, *, failure: Failure | None = None, get_job_seconds: float = 0.0
+    ) -> None:
+        self.job = job
+        self._services = services
+        self._clock = services.clock
+        self._log = job_logger(job.id, "job")
+        self._cancel = CancelToken()
+        self._cancel_code = PilotErrorCode.KILLSIGNAL
+        self._now = CancelToken()
+        self._state = JobState.ACQUIRED
+        self._verdict = Verdict()
+        if failure:
+            self._verdict.failures.append(failure)
+        self._phases: dict[str, float] = {"get-job": get_job_seconds}
+        self._dir: Path | None = None
+        self._journal = SteadyJournal(_journal_failure(self._verdict, self._log))
+        self._metadata: dict[str, Any] = {}
+        self._secret_file: Path | None = None
+        self._mover = Mover(
+            queue=services.queue,
+            backends=services.backends,
+            clock=services.clock,
+            log=job_logger(job.id, "staging"),
+            listener=services.hooks.transfer_attempted,
+        )
+        self._outputs = Outputs(job, services.queue.name, self._mover, self._journal)
+        self._heartbeat = Heartbeat(
+            communicator=services.communicator,
+            clock=services.clock,
+            interval=services.queue.heartbeat_seconds,
+            log=job_logger(job.id, "heartbeat"),
+        )
+
+    # -- from outside --------------------------------------------------------------------------------------------
+
+    def cancel(self, reason: str, code: PilotErrorCode) -> None:
+        """End the job: payload first, then log and final report. The first reason counts."""
+        if not self._cancel.cancelled:
+            self._cancel_code = code
+            self._cancel.cancel(reason)
+
+    def hurry(self, reason: str) -> None:
+        """Give up whatever still waits (a second signal): the final report is kept for later."""
+        self._now.cancel(reason)
+
+    def run(self) -> JobOutcome:
+        """Run the job to its end; what goes wrong is in the outcome and in the report."""
+        self._log.info("job %d taken: %s %.200s", self.job.id, self.job.transformation, self.job.parameters)
+        self._heartbeat.start(self._update, self._heard)
+        job_log: JobLog | None = None
+        try:
+            job_log = self._open()
+            self._work()
+        except Exception as error:  # a bug must not lose the job's report  # noqa: BLE001
+            self._log.error("internal error, please report it", exc_info=error)
+            self._verdict.fail("pilot", PilotErrorCode.UNKNOWNEXCEPTION, f"{type(error).__name__}: {error}")
+        try:
+            return self._finish(job_log)
+        finally:
+            if job_log:
+                job_log.close()
+            self._journal.close()
+
+    # -- the way of a job ----------------------------------------------------------------------------------------
+
+    def _open(self) -> JobLog | None:
+        """Make the job's directory; if that fails the job fails and is still reported."""
+        services = self._services
+        try:
+            self._dir = Path(tempfile.mkdtemp(prefix=f"job-{self.job.id}-", dir=services.work_dir))
+            for name in ("payload", "control"):
+                (self._dir / name).mkdir(mode=0o700)
+            job_log = JobLog(self._dir / "pilot.log", self.job.id, self._clock, services.redactor)
+            self._journal.begin(FileJournal(self._dir / "journal.jsonl", self._clock))
+        except OSError as error:
+            self._verdict.fail(
+                "pilot",
+                _os_code(error, PilotErrorCode.MKDIR),
+                f"no job directory in {services.work_dir}: {error.strerror}",
+            )
+            return None
+        self._journal.record("acquired", panda_id=self.job.id, attempt=self.job.attempt, queue=services.queue.name)
+        return job_log
+
+    def _work(self) -> None:
+        """Stage in, run, stage out, as far as it goes."""
+        if self._dir is None or self._verdict.failures:
+            return
+        payload_dir = self._dir / "payload"
+        with self._task("stage-in", JobState.STAGE_IN):
+            check_needs(self.job)
+            if self.job.inputs:
+                self._heartbeat.announce()
+            self._stage_in(payload_dir)
+        if not self._verdict.failures:
+            with self._task("payload", JobState.START):
+                self._run_payload(payload_dir)
+        if not self._verdict.failures:
+            with self._task("stage-out", JobState.STAGE_OUT):
+                self._outputs.store_all(payload_dir, cancel=self._cancel, cleanup=self._now)
+
+    def _finish(self, job_log: JobLog | None) -> JobOutcome:
+        """Make and store the log, report, clean up."""
+        if self._state is not JobState.STAGE_OUT:
+            self._change(JobState.STAGE_OUT)
+        if self.job.log and self._dir:
+            with self._task("log", None):
+                self._outputs.store_log(self.job.log, self._dir, cancel=self._now)
+        if self._verdict.failures:
+            self._log.error("job %d failed: %s", self.job.id, self._verdict.text())
+        self._change(JobState.REPORT)
+        reported = self._report()
+        self._change(JobState.DONE)
+        if job_log:
+            job_log.close()
+        if self._dir and not self._services.keep:
+            shutil.rmtree(self._dir, ignore_errors=True)
+            if self._dir.exists():
+                self._log.warning("the job's directory %s cannot be removed whole; remove it by hand", self._dir)
+        self._log.info("job %d is done: %s", self.job.id, self._verdict.state)
+        return JobOutcome(
+            job_id=self.job.id,
+            state=self._verdict.state,
+            reported=reported,
+            error=self._verdict.text(),
+            phases=self._phases,
+        )
+
+    @contextmanager
+    def _task(self, name: str, state: JobState | None) -> Iterator[None]:
+        """Enter a state, tell the hooks, time the task, and turn its error into a failure of the job."""
+        services = self._services
+        if state:
+            self._change(state)
+        info = TaskInfo(name=name, job=self.job, queue=services.queue, job_dir=self._dir or services.work_dir)
+        services.hooks.task_started(info)
+        begun = self._clock.monotonic()
+        before = len(self._verdict.failures)
+        try:
+            yield
+        except Cancelled as error:
+            self._verdict.fail(name, self._cancel_code if self._cancel.cancelled else error.error_code, str(error))
+        except HandledError as error:
+            self._verdict.fail(name, error.error_code, str(error))
+        except OSError as error:
+            code = _os_code(error, PilotErrorCode.FILEHANDLINGFAILURE)
+            self._verdict.fail(name, code, f"{error.filename or 'job directory'}: {error.strerror or error}")
+        seconds = self._clock.monotonic() - begun
+        self._phases[name] = seconds
+        failures = self._verdict.failures[before:]
+        services.hooks.task_finished(
+            info,
+            Outcome(
+                ok=not failures,
+                seconds=seconds,
+                error_code=failures[0].code if failures else 0,
+                error=failures[0].message if failures else "",
+            ),
+        )
+
+    def _change(self, new: JobState) -> None:
+        """Go to the next state: journal first, then the hooks."""
+        if new not in NEXT_STATES[self._state]:
+            raise AssertionError(f"job state {self._state} cannot be followed by {new}")
+        self._journal.record("state", old=self._state, new=new)
+        old, self._state = self._state, new
+        self._services.hooks.job_state_changed(self.job, old, new)
+
+    # -- input, payload, output ----------------------------------------------------------------------------------
+
+    def _stage_in(self, payload_dir: Path) -> None:
+        """Bring every input into the payload's directory."""
+        for file in self.job.inputs:
+            self._mover.bring_in(file, payload_dir / plain_name(file.lfn), cancel=self._cancel)
+        for name, lfns in self.job.input_lists.items():
+            (payload_dir / plain_name(name)).write_text("".join(f"{lfn}\n" for lfn in lfns), encoding="utf-8")
+        if self.job.secrets:
+            self._services.redactor.add(self.job.secrets.values())
+            self._secret_file = payload_dir / "panda_secrets.json"
+            write_secrets(self._secret_file, self.job.secrets)
+
+    def _run_payload(self, payload_dir: Path) -> None:
+        """Start the payload, wait for its end, and judge it."""
+        services, job_dir = self._services, payload_dir.parent
+        deadline = Deadline.after(self._clock, PREPARATION_LIMIT)
+        program = fetch_transformation(
+            self.job, services.queue, payload_dir, services.ca_file, cancel=self._cancel, deadline=deadline
+        )
+        command = self._command(program, payload_dir)
+        spec = PayloadSpec(
+            job_id=self.job.id,
+            argv=command.argv,
+            cwd=payload_dir,
+            environment=command.environment,
+            stdout=payload_dir / STDOUT,
+            stderr=payload_dir / STDERR,
+            control_dir=job_dir / "control",
+            kill_grace=services.queue.kill_grace_seconds,
+        )
+        self._journal.record("payload-starting", argv=list(spec.argv), shell=services.queue.shell)
+        self._cancel.raise_if_cancelled()
+        handle = services.executor.start(spec, cancel=self._cancel, deadline=deadline)
+        self._journal.record("payload-started", handle=handle.to_json())
+        payload = services.executor.attach(handle, cancel=self._cancel, deadline=deadline)
+        try:
+            self._change(JobState.RUNNING)
+            self._heartbeat.announce()
+            result = self._await(payload, spec.kill_grace)
+        finally:
+            payload.close()
+            if self._secret_file:
+                self._secret_file.unlink(missing_ok=True)
+        self._journal.record("payload-ended", result=asdict(result))
+        self._judge(result, payload_dir)
+
+    def _command(self, program: str, payload_dir: Path) -> PayloadCommand:
+        """Return what to execute, as the experiment's plugins want it."""
+        services = self._services
+        variables = services.hooks.prepare_environment(
+            self.job, services.queue, environment(self.job, services.queue, payload_dir, services.own_environment)
+        )
+        argv = argument_vector(self.job, services.queue, program)
+        command = PayloadCommand(argv=argv, environment=variables)
+        return services.hooks.wrap_command(self.job, services.queue, command)
+
+    def _await(self, payload: Payload, grace: float) -> PayloadResult:
+        """Wait for the payload's end, or end it when the job is called off."""
+        self._clock.wait(payload, self._cancel)
+        if self._cancel.cancelled:
+            self._log.warning("ending the payload: %s", self._cancel.reason)
+            payload.end(self._cancel.reason)
+            if not self._clock.wait(payload, until=self._clock.monotonic() + grace + END_PATIENCE):
+                raise ExecutorError(f"the payload has not ended {grace + END_PATIENCE:.0f} s after it was asked to")
+        return payload.result()
+
+    def _judge(self, result: PayloadResult, payload_dir: Path) -> None:
+        """Say how the payload ended; the experiment's plugins may know better."""
+        services = self._services
+        self._verdict.payload = result
+        if result.leftovers:
+            self._log.warning("the payload left %d processes behind; they were ended", result.leftovers)
+        finished = FinishedPayload(
+            job=self.job,
+            queue=services.queue,
+            job_dir=payload_dir,
+            result=result,
+            stdout=payload_dir / STDOUT,
+            stderr=payload_dir / STDERR,
+        )
+        if self._cancel.cancelled:
+            self._verdict.fail("payload", self._cancel_code, self._cancel.reason)
+        elif failure := payload_failure(result):
+            diagnosis = services.hooks.diagnose_failure(finished)
+            if diagnosis:
+                failure = Failure(task="payload", code=diagnosis.error_code, message=diagnosis.message)
+                self._verdict.payload_error_code = diagnosis.payload_error_code
+                self._verdict.payload_error = diagnosis.payload_error
+            self._verdict.failures.append(failure)
+        self._metadata.update(services.hooks.collect_metadata(finished))
+
+    # -- telling the server --------------------------------------------------------------------------------------
+
+    def _update(self) -> JobUpdate:
+        """Return what the server is told now; called by the heartbeat too."""
+        services, result = self._services, self._verdict.payload
+        return JobUpdate(
+            job_id=self.job.id,
+            attempt=self.job.attempt,
+            state=SERVER_STATES.get(self._state, "starting"),
+            sub_state=str(self._state),
+            queue=services.queue.name,
+            node=services.node,
+            pilot_id=services.pilot_id,
+            batch_id=services.batch_id,
+            scheduler_id=services.scheduler_id,
+            core_count=self.job.core_count,
+            start_time=result.started if result else None,
+        )
+
+    def _heard(self, update: JobUpdate, answer: ServerAnswer | None) -> None:
+        """Act on what the server said to an update."""
+        self._services.hooks.heartbeat(update, answer)
+        if answer is None:
+            return
+        self._services.redactor.add(answer.pilot_secrets.values())
+        if answer.kill:
+            self.cancel("the server wants the job ended (tobekilled)", PilotErrorCode.PANDAKILL)
+        for command in answer.commands:
+            if command not in {"tobekilled", "alreadydone"}:
+                self._log.info("the server's command %r is not known to this pilot and is ignored", command)
+
+    def _report(self) -> bool:
+        """Send the final report until it is acknowledged; keep it as a file if that cannot be had."""
+        services = self._services
+        facts = Facts(
+            job=self.job,
+            verdict=self._verdict,
+            phases=self._phases,
+            files=self._outputs.stored,
+            attempts=self._mover.ledger,
+            metadata=self._metadata,
+            shell=services.queue.shell,
+        )
+        now = self._clock.wall()
+        report = FinalReport(update=facts.final_update(self._update(), now, services.redactor.clean), made=now)
+        self._journal.record("report-ready", report=report.to_json())
+        self._heartbeat.stop(HEARTBEAT_PATIENCE)
+        try:
+            answer = report.send(services.communicator, self._clock, budget=services.report_budget, cancel=self._now)
+        except HandledError as error:
+            services.hooks.heartbeat(report.update, None)
+            self._keep(report, error)
+            return False
+        services.hooks.heartbeat(report.update, answer)
+        self._journal.record("report-acknowledged", commands=list(answer.commands))
+        return True
+
+    def _keep(self, report: FinalReport, error: HandledError) -> None:
+        """Keep a report that could not be delivered."""
+        try:
+            path = report.store(self._services.work_dir / "spool")
+        except OSError as failure:
+            self._log.error(
+                "job %d: the final report (%s) could neither be delivered (%s) nor kept (%s)",
+                self.job.id,
+                report.update.state,
+                error,
+                failure.strerror,
+            )
+            return
+        self._log.error("job %d: the final report could not be delivered (%s); kept in %s", self.job.id, error, path)
+
+
+def _journal_failure(verdict: Verdict, log: logging.LoggerAdapter[logging.Logger]) -> Callable[[OSError], None]:
+    """Return what a journal that cannot be written does to its job: it fails, and is reported all the same."""
+
+    def failed(error: OSError) -> None:
+        log.error("the journal cannot be written (%s); the job goes on without it", error.strerror)
+        code = _os_code(error, PilotErrorCode.FILEHANDLINGFAILURE)
+        verdict.fail("pilot", code, f"journal: {error.strerror}")
+
+    return failed
+
+
+def _os_code(error: OSError, other: PilotErrorCode) -> PilotErrorCode:
+    """Return the pilot error code of a failed file operation: no space has its own."""
+    return PilotErrorCode.NOLOCALSPACE if error.errno in {28, 122} else other  # ENOSPC, EDQUOT

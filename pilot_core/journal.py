@@ -1,0 +1,89 @@
+"""The journal: each step of a job is recorded before its effect.
+
+One interface, so that what records and what reads the record can be replaced. Here it is an append-only file of
+JSON lines in the job's directory; nothing reads it for recovery yet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pilot_core.api.clock import Clock
+
+__all__ = ["DURABLE", "FileJournal", "Journal", "SteadyJournal"]
+
+DURABLE = frozenset({"acquired", "payload-starting", "payload-ended", "stored", "report-ready", "report-acknowledged"})
+"""The steps that are on disk before their effect; the others may be lost with the machine, not with the pilot."""
+
+
+class Journal(Protocol):
+    """Where one job's steps are recorded."""
+
+    def record(self, step: str, **details: Any) -> None:
+        """Record one step with its details (plain JSON values). Raises `OSError` if it cannot be kept."""
+        ...
+
+    def close(self) -> None:
+        """Close the journal; nothing can be recorded after that."""
+        ...
+
+
+class FileJournal:
+    """A journal as one file of JSON lines: `{"at": wall time, "step": name, ...}`.
+
+    The steps in `DURABLE` are flushed to disk with fdatasync before `record` returns, the rest are handed to the
+    kernel, so that they survive the pilot's end but perhaps not the machine's.
+    """
+
+    def __init__(self, file: Path, clock: Clock) -> None:
+        self._clock = clock
+        self._descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    def record(self, step: str, **details: Any) -> None:
+        """Append one line; see the class about which steps are durable on return."""
+        line = json.dumps({"at": round(self._clock.wall(), 6), "step": step, **details}, separators=(",", ":"))
+        data = line.encode() + b"\n"
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+        if step in DURABLE:
+            os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class SteadyJournal:
+    """A journal that a full disk cannot stop: the first failure is told once, the job goes on without a record."""
+
+    def __init__(self, failed: Callable[[OSError], None]) -> None:
+        self._journal: Journal | None = None
+        self._failed = failed
+
+    def begin(self, journal: Journal) -> None:
+        """Record into `journal` from now on; what came before is lost."""
+        self._journal = journal
+
+    def record(self, step: str, **details: Any) -> None:
+        """Record one step, if that is possible."""
+        if self._journal is None:
+            return
+        try:
+            self._journal.record(step, **details)
+        except OSError as error:
+            self.close()
+            self._failed(error)
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None

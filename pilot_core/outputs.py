@@ -1,0 +1,91 @@
+"""What comes out of a job: its outputs, all or none of them, and its log."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from pilot_core.api.communicator import FileReport
+from pilot_core.errors import HandledError, PilotErrorCode
+from pilot_core.joblog import make_log_archive
+from pilot_core.payload import plain_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pilot_core.api.cancel import CancelToken
+    from pilot_core.api.job import Job, OutputFile
+    from pilot_core.journal import SteadyJournal
+    from pilot_core.staging import Mover
+
+__all__ = ["Outputs"]
+
+
+class Outputs:
+    """Stores a job's files and keeps what the server has to know of each (`stored`)."""
+
+    def __init__(self, job: Job, queue_name: str, mover: Mover, journal: SteadyJournal) -> None:
+        self.stored: list[FileReport] = []
+        self._job = job
+        self._queue_name = queue_name
+        self._mover = mover
+        self._journal = journal
+        self._guids = {file.lfn: file.guid or str(uuid.uuid4()) for file in job.files_out}
+
+    def store_all(self, payload_dir: Path, *, cancel: CancelToken, cleanup: CancelToken) -> None:
+        """Store the outputs, all or none: what was stored is removed again when a later one fails.
+
+        None is stored before all are known to be there. Raises `HandledError` for a missing output
+        (MISSINGOUTPUTFILE) and the errors of the transfer.
+        """
+        present = [file for file in self._job.outputs if self._is_there(file, payload_dir)]
+        try:
+            for file in present:
+                self._store(file, payload_dir / file.lfn, "write", cancel)
+        except HandledError:
+            for report in self.stored:
+                self._mover.remove(report.rse, report.surl, cancel=cleanup)
+            self.stored.clear()
+            raise
+
+    def store_log(self, log: OutputFile, job_dir: Path, *, cancel: CancelToken) -> None:
+        """Make the job's log archive and store it; raises `HandledError`."""
+        archive = job_dir / plain_name(log.lfn)
+        make_log_archive(
+            archive,
+            folder=f"tarball_PandaJob_{self._job.id}_{self._queue_name.replace('/', '_')}",
+            pilot_files=[path for name in ("pilot.log", "journal.jsonl") if (path := job_dir / name).exists()],
+            job_dir=job_dir / "payload",
+            leave_out={file.lfn for file in (*self._job.inputs, *self._job.outputs)},
+        )
+        self._store(log, archive, "log", cancel)
+
+    def _is_there(self, file: OutputFile, payload_dir: Path) -> bool:
+        """Check that the payload wrote an output, as a plain file; raises `HandledError` if it had to."""
+        path = payload_dir / plain_name(file.lfn)
+        if path.is_file() and not path.is_symlink():
+            return True
+        if file.may_be_missing and not path.is_symlink() and not path.exists():
+            return False
+        what = "is a link" if path.is_symlink() else "is not a plain file" if path.exists() else "was not written"
+        raise HandledError(
+            f"output {file.lfn} {what} by the payload; its log shows what it did write"
+            if what == "was not written"
+            else f"output {file.lfn} {what}; the payload has to write a plain file",
+            error_code=PilotErrorCode.MISSINGOUTPUTFILE,
+        )
+
+    def _store(self, file: OutputFile, source: Path, activity: str, cancel: CancelToken) -> None:
+        """Store one file and note what the server has to know of it."""
+        result, rse = self._mover.bring_out(file, source, activity, cancel=cancel)
+        self._journal.record("stored", lfn=file.lfn, url=result.url, size=result.size, checksum=result.checksum)
+        self.stored.append(
+            FileReport(
+                lfn=file.lfn,
+                guid=self._guids[file.lfn],
+                size=result.size,
+                checksum=result.checksum,
+                surl=result.url,
+                rse=rse,
+            )
+        )

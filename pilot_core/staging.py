@@ -1,0 +1,303 @@
+"""Bringing files in and out: candidates in order, retry and fallback by the error's class, a ledger of attempts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pilot_core.api.cancel import Deadline
+from pilot_core.api.staging import FetchRequest, Replica, StoreRequest, TransferAttempt, TransferResult
+from pilot_core.errors import (
+    AuthError,
+    BackendUnavailable,
+    Cancelled,
+    ChecksumMismatch,
+    HandledError,
+    NoSpace,
+    PilotErrorCode,
+    PluginError,
+    SourceNotFound,
+    TransferError,
+    TransferTimeout,
+    TransientError,
+)
+from pilot_core.selection import Candidate, NextStep, candidates, next_step, remaining, scheme_of
+
+if TYPE_CHECKING:
+    import logging
+    from pathlib import Path
+
+    from pilot_core.api.cancel import CancelToken
+    from pilot_core.api.clock import Clock
+    from pilot_core.api.job import InputFile, OutputFile
+    from pilot_core.api.queue import Queue
+    from pilot_core.api.staging import StageIn, StageOut
+    from pilot_core.plugins import Loaded, Registry
+
+__all__ = ["Backends", "Mover", "time_allowed"]
+
+TRIES = 3
+"""Tries of one backend with one replica while the errors are transient."""
+FIRST_PAUSE = 1.0
+"""Seconds before the second try; doubles with each, times a random factor of 0.5 to 1."""
+LONGEST_PAUSE = 60.0
+SLOWEST_RATE = 256 * 1024
+"""Bytes a second below which a transfer is given up."""
+START_ALLOWANCE = 600.0
+"""Seconds that every transfer may take on top, for tapes to turn and servers to wake."""
+OUT_CODES: dict[type[HandledError], PilotErrorCode] = {
+    NoSpace: PilotErrorCode.NOREMOTESPACE,
+    TransferTimeout: PilotErrorCode.STAGEOUTTIMEOUT,
+    AuthError: PilotErrorCode.STAGEOUTAUTHENTICATIONFAILURE,
+    SourceNotFound: PilotErrorCode.NOSUCHFILE,
+    ChecksumMismatch: PilotErrorCode.PUTADMISMATCH,
+}
+"""The pilot error codes of stage-out where they differ from those of stage-in."""
+
+
+def time_allowed(size: int | None) -> float:
+    """Return the seconds that moving a file of `size` bytes may take."""
+    return START_ALLOWANCE + (size or 0) / SLOWEST_RATE
+
+
+class Backends:
+    """The stagers of this pilot: found by scheme, loaded when a URL first needs them, made once."""
+
+    def __init__(self, registry: Registry, queue: Queue, make: Callable[[str, str, str], Any]) -> None:
+        self._registry = registry
+        self._made: dict[tuple[str, str], Any] = {}
+        self._make = make
+        named = [name for names in queue.stagers.values() for name in names]
+        named += [name for storage in queue.storages.values() for name in storage.stagers]
+        self._named = tuple(dict.fromkeys(named))
+
+    def stagers(self, hook: str, urls: Sequence[str]) -> list[Loaded[Any]]:
+        """Return the stagers that may serve `urls`, as the selection wants them."""
+        schemes = dict.fromkeys(scheme_of(url) for url in urls)
+        found: dict[str, Loaded[Any]] = {}
+        for scheme in schemes:
+            for loaded in self._registry.stagers(hook, scheme, self._named):
+                found[loaded.name] = loaded
+        return list(found.values())
+
+    def instance(self, hook: str, name: str) -> Any:
+        """Return the one instance of a stager."""
+        key = (hook, name)
+        if key not in self._made:
+            self._made[key] = self._make("stager", name, hook)
+        return self._made[key]
+
+
+class Mover:
+    """Moves one job's files, and keeps the ledger of every attempt."""
+
+    def __init__(
+        self,
+        *,
+        queue: Queue,
+        backends: Backends,
+        clock: Clock,
+        log: logging.LoggerAdapter[logging.Logger],
+        listener: Callable[[TransferAttempt], None],
+    ) -> None:
+        self.ledger: list[TransferAttempt] = []
+        self._queue = queue
+        self._backends = backends
+        self._clock = clock
+        self._log = log
+        self._listener = listener
+        self._unhealthy: set[str] = set()
+
+    def bring_in(self, file: InputFile, destination: Path, *, cancel: CancelToken) -> TransferResult:
+        """Fetch an input, verified against what the catalogue knows of it. Raises `TransferError`, `AuthError`."""
+        places = [file.rse] if file.rse in self._queue.storages else list(self._queue.read)
+        replicas = self._replicas(places, file.scope, file.lfn)
+        if not replicas:
+            raise TransferError(
+                f"input {file.lfn}: queue {self._queue.name} has no storage to read it from"
+                + (
+                    f"; add [queues.{self._queue.name}.storages.{file.rse}]"
+                    if file.rse
+                    else " (queue's `read` is empty)"
+                ),
+                error_code=PilotErrorCode.NOSTORAGEPROTOCOL,
+            )
+
+        def fetch(backend: StageIn, replica: Replica, deadline: Deadline) -> TransferResult:
+            request = FetchRequest(url=replica.url, destination=destination, size=file.size, checksum=file.checksum)
+            return backend.fetch(request, cancel=cancel, deadline=deadline)
+
+        transfer = _Transfer("read", file.lfn, "pilot_stagein", file.size, fetch)
+        return self._move(transfer, replicas, cancel)[0]
+
+    def bring_out(
+        self, file: OutputFile, source: Path, activity: str, *, cancel: CancelToken
+    ) -> tuple[TransferResult, str]:
+        """Store an output or the log; returns what was stored and the RSE. Raises as `bring_in`."""
+        queue = self._queue
+        places = [file.rse] if file.rse in queue.storages else []
+        if not places or activity == "log":
+            places += (queue.log or queue.write) if activity == "log" else queue.write
+        replicas = self._replicas(places, file.scope, file.lfn)
+        if not replicas:
+            raise TransferError(
+                f"output {file.lfn}: queue {queue.name} has no storage to write it to"
+                + (f"; add [queues.{queue.name}.storages.{file.rse}]" if file.rse else " (queue's `write` is empty)"),
+                error_code=PilotErrorCode.NOSTORAGEPROTOCOL,
+            )
+
+        def store(backend: StageOut, replica: Replica, deadline: Deadline) -> TransferResult:
+            request = StoreRequest(source=source, url=replica.url)
+            return backend.store(request, cancel=cancel, deadline=deadline)
+
+        transfer = _Transfer(activity, file.lfn, "pilot_stageout", source.stat().st_size, store)
+        result, replica = self._move(transfer, replicas, cancel)
+        return result, replica.rse
+
+    def remove(self, rse: str, url: str, *, cancel: CancelToken) -> None:
+        """Take a stored file away again, as well as that can be done."""
+        replica = Replica(url=url, rse=rse)
+        for candidate in self._candidates("write", "pilot_stageout", [replica]):
+            backend: StageOut = self._backends.instance("pilot_stageout", candidate.stager.name)
+            try:
+                backend.remove(url, cancel=cancel, deadline=Deadline.after(self._clock, START_ALLOWANCE))
+            except HandledError as error:
+                self._log.warning("%s stays on the storage: %s", url, error)
+            else:
+                return
+
+    def _replicas(self, places: Sequence[str], scope: str, lfn: str) -> list[Replica]:
+        """Return where a file lies, or goes, on the named storages, in their order."""
+        storages = [self._queue.storages[rse] for rse in dict.fromkeys(places) if rse in self._queue.storages]
+        return [
+            Replica(url=storage.url_of(scope, lfn), rse=storage.rse, order=order)
+            for order, storage in enumerate(storages)
+        ]
+
+    def _candidates(self, activity: str, hook: str, replicas: Sequence[Replica]) -> list[Candidate[Loaded[Any]]]:
+        """Return what to try, in order."""
+        return candidates(
+            self._backends.stagers(hook, [replica.url for replica in replicas]),
+            replicas,
+            activity=activity,
+            site_order=self._queue.stagers,
+            unhealthy=frozenset(self._unhealthy),
+            storage_stagers={rse: storage.stagers for rse, storage in self._queue.storages.items()},
+        )
+
+    def _move(
+        self, transfer: _Transfer, replicas: Sequence[Replica], cancel: CancelToken
+    ) -> tuple[TransferResult, Replica]:
+        """Try the candidates until one succeeds; raises the error that says most about the failure."""
+        queue = self._candidates(transfer.activity, transfer.hook, replicas)
+        if not queue:
+            schemes = ", ".join(sorted({scheme_of(replica.url) for replica in replicas}))
+            raise BackendUnavailable(
+                f"{transfer.lfn}: no stager here serves {schemes}; "
+                f"'pilot-core list-plugins --why {replicas[0].url}' shows what there is",
+                error_code=PilotErrorCode.NOSTORAGEPROTOCOL,
+            )
+        errors: list[HandledError] = []
+        tries = 0
+        while queue:
+            candidate = queue[0]
+            tries += 1
+            try:
+                return self._try(transfer, candidate, cancel), candidate.replica
+            except HandledError as error:
+                errors.append(error)
+                step = next_step(error)
+            if step is NextStep.RETRY and tries < TRIES:
+                self._pause(errors[-1], tries, cancel)
+                continue
+            if step in {NextStep.NEXT_BACKEND, NextStep.PLUGIN_BUG}:
+                self._unhealthy.add(candidate.stager.name)
+            queue, tries = remaining(queue, candidate, step), 0
+        raise _telling(errors, transfer)
+
+    def _try(self, transfer: _Transfer, candidate: Candidate[Loaded[Any]], cancel: CancelToken) -> TransferResult:
+        """Make one attempt and enter it into the ledger; raises `HandledError` only."""
+        stager, replica = candidate.stager, candidate.replica
+        cancel.raise_if_cancelled()
+        started, wall = self._clock.monotonic(), self._clock.wall()
+        result: TransferResult | None = None
+        failure: HandledError | None = None
+        try:
+            backend = self._backends.instance(transfer.hook, stager.name)
+            deadline = Deadline.after(self._clock, time_allowed(transfer.size))
+            result = transfer.call(backend, replica, deadline)
+        except HandledError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001  (whatever a plugin raises must not take the job with it)
+            failure = PluginError(f"plugin {stager.label} broke: {type(error).__name__}: {error}")
+            self._log.error("%s", failure, exc_info=error)
+        attempt = TransferAttempt(
+            activity=transfer.activity,
+            lfn=transfer.lfn,
+            url=replica.url,
+            rse=replica.rse,
+            backend=stager.name,
+            backend_version=stager.version,
+            number=1 + sum(known.lfn == transfer.lfn for known in self.ledger),
+            started=wall,
+            seconds=round(self._clock.monotonic() - started, 6),
+            bytes=result.size if result else 0,
+            outcome="ok" if result else type(failure).__name__,
+            error=str(failure or ""),
+        )
+        self.ledger.append(attempt)
+        self._tell(attempt)
+        if result is None:
+            raise failure or AssertionError("a transfer without result and error")
+        return result
+
+    def _tell(self, attempt: TransferAttempt) -> None:
+        """Log an attempt and let the plugins hear of it."""
+        if attempt.outcome == "ok":
+            way = "from" if attempt.activity == "read" else "to"
+            self._log.info("%s %s %s (%d bytes, %.3f s)", attempt.lfn, way, attempt.url, attempt.bytes, attempt.seconds)
+        else:
+            self._log.warning("%s: attempt %d failed: %s", attempt.lfn, attempt.number, attempt.error)
+        self._listener(attempt)
+
+    def _pause(self, error: HandledError, tries: int, cancel: CancelToken) -> None:
+        """Wait before the next try, as long as the storage asked for or twice as long as before."""
+        asked = error.retry_after if isinstance(error, TransientError) else None
+        pause = asked if asked is not None else FIRST_PAUSE * 2 ** (tries - 1) * random.uniform(0.5, 1)  # noqa: S311
+        if self._clock.wait(cancel, until=self._clock.monotonic() + min(pause, LONGEST_PAUSE)):
+            cancel.raise_if_cancelled()
+
+
+@dataclass(frozen=True)
+class _Transfer:
+    """One file on its way: what to call on a backend to move it."""
+
+    activity: str
+    lfn: str
+    hook: str
+    size: int | None
+    call: Callable[[Any, Replica, Deadline], TransferResult]
+
+
+def _telling(errors: Sequence[HandledError], transfer: _Transfer) -> HandledError:
+    """Return the error to report: a refused credential if there was one, else the first, with the right code."""
+    error = next((e for e in errors if isinstance(e, AuthError)), errors[0])
+    if isinstance(errors[-1], (NoSpace, Cancelled)):
+        error = errors[-1]
+    if error.error_code == type(error).error_code:
+        error.error_code = _code(error, out=transfer.hook == "pilot_stageout")
+    if len(errors) > 1:
+        error.args = (f"{error} (first of {len(errors)} attempts)",) if error is errors[0] else error.args
+    return error
+
+
+def _code(error: HandledError, *, out: bool) -> PilotErrorCode:
+    """Return the pilot error code of a failed transfer; PanDA tells the two ways apart."""
+    if not out:
+        return PilotErrorCode.STAGEINAUTHENTICATIONFAILURE if isinstance(error, AuthError) else error.error_code
+    for kind, code in OUT_CODES.items():
+        if isinstance(error, kind):
+            return code
+    return PilotErrorCode.STAGEOUTFAILED if isinstance(error, TransferError) else error.error_code
