@@ -1,0 +1,584 @@
+"""The stager `file`, over real files."""
+
+import errno
+import hashlib
+import logging
+import os
+import resource
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+import zlib
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilot_core import (
+    BackendUnavailable,
+    Cancelled,
+    CancelToken,
+    ChecksumMismatch,
+    Context,
+    Deadline,
+    FetchRequest,
+    HandledError,
+    NoSettings,
+    SizeMismatch,
+    SourceNotFound,
+    StoreRequest,
+    SystemClock,
+    TransferError,
+    TransferTimeout,
+    TransientError,
+)
+from pilot_core.builtin import file_stager
+from pilot_core.builtin.file_access import INPUT, LOCAL_INPUT, LOCAL_OUTPUT, OUTPUT, path_of, translated
+from pilot_core.builtin.file_stager import BLOCK, FileStager
+
+DATA = b"some bytes\n" * 100
+
+
+def limits(seconds=3600.0):
+    return {"cancel": CancelToken(), "deadline": Deadline.after(SystemClock(), seconds)}
+
+
+def url_of(path):
+    return "file://" + quote(os.fsencode(path))
+
+
+def adler(data):
+    return f"adler32:{zlib.adler32(data):08x}"
+
+
+def fetch(source, destination, **options):
+    control = {key: options.pop(key) for key in ("cancel", "deadline") if key in options}
+    request = FetchRequest(url=url_of(source), destination=destination, **options)
+    return FileStager().fetch(request, **{**limits(), **control})
+
+
+def store(source, target, **options):
+    control = {key: options.pop(key) for key in ("cancel", "deadline") if key in options}
+    request = StoreRequest(source=source, url=url_of(target), **options)
+    return FileStager().store(request, **{**limits(), **control})
+
+
+def as_nobody(subject):
+    """Run `subject` in a child process that is no superuser; return the text it returned."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            text = str(subject())
+        except BaseException:
+            text = traceback.format_exc()
+        os.write(writing, text.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        text = stream.read()
+    os.waitpid(child, 0)
+    return text
+
+
+def raised(call):
+    """Return the name and pilot error code of what the call raises."""
+    with pytest.raises(HandledError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return f"{caught.type.__name__} {caught.value.error_code:d}"
+
+
+@pytest.fixture
+def folder():
+    """A directory that every user may enter and write."""
+    path = Path(tempfile.mkdtemp(prefix="stager-"))
+    path.chmod(0o777)
+    yield path
+    for entry in path.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            entry.chmod(0o700)
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def source(folder):
+    path = folder / "source"
+    path.write_bytes(DATA)
+    return path
+
+
+@pytest.fixture
+def target(folder):
+    (folder / "in").mkdir()
+    (folder / "in").chmod(0o777)
+    return folder / "in" / "target"
+
+
+def left_in(path):
+    return sorted(entry.name for entry in path.iterdir())
+
+
+# -- the way it should go -------------------------------------------------------------------------------------------
+
+
+def test_the_plugin_offers_one_stager_for_both_ways():
+    (reading,) = file_stager.pilot_stagein()
+    (writing,) = file_stager.pilot_stageout()
+    context = Context(clock=SystemClock(), log=logging.getLogger("test"), work_dir=Path())
+    assert isinstance(reading.factory(NoSettings(), context), FileStager)
+    for provider in (reading, writing):
+        assert (provider.name, provider.schemes) == ("file", frozenset({"file"}))
+        assert provider.capabilities == {"checksum:adler32", "checksum:md5"}
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 17])
+def test_bytes_size_and_checksum_are_those_of_the_file(folder, target, size):
+    data = os.urandom(size)
+    source = folder / "source"
+    source.write_bytes(data)
+    result = fetch(source, target, size=size, checksum=adler(data))
+    assert target.read_bytes() == data
+    assert (result.size, result.checksum, result.url) == (size, adler(data), url_of(source))
+    stored = folder / "out" / "x"
+    assert store(target, stored, checksum="md5").checksum == f"md5:{hashlib.md5(data).hexdigest()}"
+    assert stored.read_bytes() == data
+    assert left_in(target.parent) == ["target"]
+    assert left_in(stored.parent) == ["x"]
+
+
+def test_a_sparse_file_keeps_its_bytes(folder, target):
+    source = folder / "source"
+    with source.open("wb") as file:
+        file.truncate(5 * BLOCK)
+        file.seek(2 * BLOCK)
+        file.write(b"island")
+    assert fetch(source, target, size=5 * BLOCK).checksum == adler(source.read_bytes())
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_progress_counts_up_to_the_size(folder, target):
+    source = folder / "source"
+    source.write_bytes(bytes(3 * BLOCK + 5))
+    seen = []
+    fetch(source, target, progress=seen.append)
+    assert seen == [BLOCK, 2 * BLOCK, 3 * BLOCK, 3 * BLOCK + 5]
+
+
+def test_copies_can_be_read_by_everybody_whatever_the_sources_mode(folder, source, target):
+    source.chmod(0o600)
+    fetch(source, target)
+    store(source, folder / "stored")
+    for copy in (target, folder / "stored"):
+        assert stat.S_IMODE(copy.stat().st_mode) == 0o644
+
+
+def test_store_makes_directories_and_leaves_existing_ones_alone(folder, source):
+    (folder / "a").mkdir(mode=0o750)
+    store(source, folder / "a" / "b" / "c" / "x")
+    assert (folder / "a/b/c/x").read_bytes() == DATA
+    assert stat.S_IMODE((folder / "a").stat().st_mode) == 0o750
+
+
+def test_fetch_does_not_make_directories(folder, source):
+    assert raised(lambda: fetch(source, folder / "none" / "x")) == "TransferError 1099"
+    assert left_in(folder) == ["source"]
+
+
+def test_an_older_file_is_replaced_unless_it_must_not_be(folder, source):
+    old = folder / "old"
+    old.write_bytes(b"old")
+    assert raised(lambda: store(source, old, overwrite=False)) == "TransferError 1137"
+    assert old.read_bytes() == b"old"
+    store(source, old)
+    assert old.read_bytes() == DATA
+    store(source, folder / "new", overwrite=False)
+    assert left_in(folder) == ["new", "old", "source"]
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(folder, source):
+    target = folder / "x"
+    request_progress = lambda _: target.write_bytes(b"first")  # noqa: E731
+    assert raised(lambda: store(source, target, overwrite=False, progress=request_progress)) == "TransferError 1137"
+    assert target.read_bytes() == b"first"
+    assert left_in(folder) == ["source", "x"]
+
+
+def test_a_name_of_the_longest_length_works_and_a_longer_one_is_refused(folder, source, target):
+    fetch(source, target.with_name("é" * 127))
+    assert left_in(target.parent) == ["é" * 127]
+    assert raised(lambda: fetch(source, target.with_name("x" * 256))) == "TransferError 1099"
+    assert raised(lambda: store(source, folder / ("x" * 256))) == "TransferError 1137"
+    assert raised(lambda: fetch(folder / ("x" * 256), target)) == "SourceNotFound 1331"
+    assert left_in(folder) == ["in", "source"]
+
+
+def test_stat_and_remove(source):
+    stager = FileStager()
+    url = url_of(source)
+    assert stager.stat(url, **limits()).size == len(DATA)
+    stager.remove(url, **limits())
+    assert not source.exists()
+    for call in (stager.stat, stager.remove):
+        with pytest.raises(SourceNotFound):
+            call(url, **limits())
+
+
+def test_a_directory_is_neither_a_file_nor_removed(folder):
+    stager = FileStager()
+    with pytest.raises(SourceNotFound, match="not a regular file"):
+        stager.stat(url_of(folder), **limits())
+    with pytest.raises(TransferError, match="a directory"):
+        stager.remove(url_of(folder), **limits())
+    assert folder.is_dir()
+
+
+# -- wrong bytes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("checksum", "codes"), [("adler32:00000001", (1171, 1172)), ("md5:" + "0" * 32, (1145, 1141))])
+def test_a_wrong_checksum_has_the_code_of_its_kind_and_leaves_nothing(folder, source, target, checksum, codes):
+    assert raised(lambda: fetch(source, target, checksum=checksum)) == f"ChecksumMismatch {codes[0]}"
+    assert raised(lambda: store(source, folder / "out", checksum=checksum)) == f"ChecksumMismatch {codes[1]}"
+    assert left_in(target.parent) == []
+    assert left_in(folder) == ["in", "source"]
+
+
+def test_a_mismatch_names_both_checksums(source, target):
+    with pytest.raises(ChecksumMismatch, match=f"{adler(DATA)}, but adler32:00000001 was expected"):
+        fetch(source, target, checksum="adler32:1")
+
+
+def test_a_wrong_size_is_seen_before_anything_is_copied(source, target):
+    seen = []
+    with pytest.raises(SizeMismatch, match="1100 bytes, but the catalogue says 7"):
+        fetch(source, target, size=7, progress=seen.append)
+    assert seen == []
+    assert left_in(target.parent) == []
+
+
+def test_a_known_checksum_is_verified_however_it_is_written(folder, source, target):
+    md5 = hashlib.md5(DATA).hexdigest()
+    assert fetch(source, target, checksum=f"MD5:{md5.upper()}").checksum == f"md5:{md5}"
+    assert store(source, folder / "out", checksum=adler(DATA)).checksum == adler(DATA)
+
+
+def test_an_unknown_checksum_is_refused_with_its_own_code(folder, source, target):
+    assert raised(lambda: fetch(source, target, checksum="crc32:12345678")) == "TransferError 1242"
+    assert raised(lambda: store(source, folder / "out", checksum="crc32")) == "TransferError 1242"
+
+
+@pytest.mark.parametrize("change", ["grows", "shrinks", "is rewritten"])
+def test_a_source_that_changes_while_it_is_read_is_an_error(folder, target, change):
+    source = folder / "source"
+    source.write_bytes(bytes(3 * BLOCK))
+    os.utime(source, ns=(1, 1))
+
+    def disturb(_):
+        if change == "grows":
+            with source.open("ab") as file:
+                file.write(bytes(BLOCK))
+        elif change == "shrinks":
+            os.truncate(source, BLOCK)
+        else:
+            with source.open("r+b") as file:
+                file.write(b"new")
+
+    with pytest.raises(TransientError, match="changed while it was read"):
+        fetch(source, target, progress=disturb)
+    assert left_in(target.parent) == []
+
+
+# -- cancellation and time ------------------------------------------------------------------------------------------
+
+
+def test_cancellation_between_blocks_leaves_nothing(folder, target):
+    source = folder / "source"
+    source.write_bytes(bytes(5 * BLOCK))
+    cancel = CancelToken()
+    seen = []
+
+    def progress(done):
+        seen.append(done)
+        cancel.cancel("the server wants it")
+
+    with pytest.raises(Cancelled, match="the server wants it"):
+        fetch(source, target, cancel=cancel, progress=progress)
+    assert seen == [BLOCK]
+    assert left_in(target.parent) == []
+
+
+def test_a_deadline_that_has_passed_ends_the_copy(folder, source, target):
+    late = Deadline.after(SystemClock(), -1)
+    assert raised(lambda: fetch(source, target, deadline=late)) == "TransferTimeout 1151"
+    assert raised(lambda: store(source, folder / "out", deadline=late)) == "TransferTimeout 1152"
+    with pytest.raises(TransferTimeout):
+        FileStager().stat(url_of(source), cancel=CancelToken(), deadline=late)
+    assert left_in(target.parent) == []
+    assert left_in(folder) == ["in", "source"]
+
+
+def test_an_unexpected_error_of_the_listener_leaves_nothing(source, target):
+    def progress(_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fetch(source, target, progress=progress)
+    assert left_in(target.parent) == []
+
+
+def test_several_threads_may_use_one_stager(folder, target):
+    stager = FileStager()
+    blocks = [os.urandom(BLOCK + n) for n in range(6)]
+    for number, data in enumerate(blocks):
+        (folder / f"s{number}").write_bytes(data)
+
+    def one(number):
+        url = url_of(folder / f"s{number}")
+        stager.fetch(FetchRequest(url=url, destination=target.with_name(str(number))), **limits())
+
+    threads = [threading.Thread(target=one, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [target.with_name(str(n)).read_bytes() for n in range(6)] == blocks
+
+
+# -- links and things that are no files -----------------------------------------------------------------------------
+
+
+def test_a_link_at_the_destination_is_replaced_not_followed(folder, source, target):
+    victim = folder / "victim"
+    victim.write_bytes(b"precious")
+    for copy in (fetch, store):
+        target.symlink_to(victim)
+        copy(source, target)
+        assert not target.is_symlink()
+        assert target.read_bytes() == DATA
+        assert victim.read_bytes() == b"precious"
+        target.unlink()
+
+
+def test_a_dangling_link_counts_as_something_that_is_there(source, target):
+    target.symlink_to("nowhere")
+    assert raised(lambda: store(source, target, overwrite=False)) == "TransferError 1137"
+    assert target.is_symlink()
+
+
+def test_an_output_that_links_out_of_the_jobs_directory_is_not_published(folder, target):
+    secret = folder / "proxy"
+    secret.write_bytes(b"key")
+    inside = target.parent
+    (inside / "out").symlink_to(secret)
+    (inside / "up").symlink_to("../proxy")
+    for name in ("out", "up"):
+        with pytest.raises(SourceNotFound, match="leads out of its directory"):
+            store(inside / name, folder / "stored")
+    assert not (folder / "stored").exists()
+
+
+def test_an_output_that_links_within_the_jobs_directory_is_stored(folder, target):
+    (target.parent / "sub").mkdir()
+    (target.parent / "sub" / "real").write_bytes(DATA)
+    target.symlink_to("sub/real")
+    store(target, folder / "stored")
+    assert (folder / "stored").read_bytes() == DATA
+    assert not (folder / "stored").is_symlink()
+
+
+def test_a_link_on_the_storage_is_the_storages_business(folder, source, target):
+    (folder / "link").symlink_to(source)
+    fetch(folder / "link", target)
+    assert target.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("what", ["directory", "fifo", "socket", "device", "loop", "dangling"])
+def test_what_is_no_file_is_refused_at_once(folder, target, what):
+    path = folder / "thing"
+    if what == "directory":
+        path.mkdir()
+    elif what == "fifo":
+        os.mkfifo(path)
+    elif what == "socket":
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(path))
+    elif what == "device":
+        path = Path("/dev/null")
+    else:
+        path.symlink_to("thing" if what == "loop" else "nowhere")
+    assert raised(lambda: fetch(path, target)) == "SourceNotFound 1331"
+    assert raised(lambda: store(path, folder / "out")) == "SourceNotFound 1165"
+    assert left_in(target.parent) == []
+
+
+def test_a_directory_at_the_destination_is_an_error_and_stays(source, target):
+    target.mkdir()
+    assert raised(lambda: fetch(source, target)) == "TransferError 1099"
+    assert raised(lambda: store(source, target)) == "TransferError 1137"
+    assert left_in(target.parent) == ["target"]
+
+
+# -- URLs and names -------------------------------------------------------------------------------------------------
+
+
+def test_paths_are_percent_decoded_byte_by_byte(folder, target):
+    name = os.fsdecode("a b%c?#é".encode() + b"\xff")
+    (folder / name).write_bytes(DATA)
+    fetch(folder / name, target)
+    assert target.read_bytes() == DATA
+
+
+def test_localhost_and_upper_case_schemes_are_this_machine(source, target):
+    for url in (f"file://localhost{source}", f"FILE://{source}", f"file:{source}", f"file://LOCALHOST{source}"):
+        FileStager().fetch(FetchRequest(url=url, destination=target), **limits())
+        target.unlink()
+
+
+@pytest.mark.parametrize("url", ["file://other.example/x", "file://user@localhost/x", "http://localhost/x", "/x", ""])
+def test_what_this_stager_does_not_serve_is_left_to_other_backends(url):
+    with pytest.raises(BackendUnavailable, match=r"file:///path and file://localhost/path only"):
+        path_of(url, INPUT)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///a%00b",
+        "file:///a%0Ab",
+        "file:///a\nb",
+        "file:///a/../../etc/passwd",
+        "file:///a/%2e%2e/b",
+        "file:///a/",
+        "file:///a/.",
+        "file:///",
+        "file://",
+        "file:a",
+        "file:///a?b",
+        "file:///a#b",
+        "file://[x/a",
+    ],
+)
+def test_a_url_that_names_no_file_is_refused_in_one_line(url):
+    assert raised(lambda: path_of(url, INPUT)) == "SourceNotFound 1331"
+    assert raised(lambda: path_of(url, OUTPUT)) == "TransferError 1371"
+
+
+@given(st.text())
+def test_any_url_is_a_path_or_a_handled_error(text):
+    for url in (text, "file://" + text, "file:///" + text):
+        try:
+            path = path_of(url, INPUT)
+        except (SourceNotFound, BackendUnavailable):
+            continue
+        assert path.is_absolute()
+        assert ".." not in path.parts
+
+
+@given(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=4))
+def test_every_plain_path_comes_back_from_its_url(parts):
+    path = b"/" + b"/".join(parts)
+    plain = not any(byte < 0x20 or byte == 0x7F for byte in path)
+    if plain and not path.endswith(b"/") and not {b"..", b"."} & set(path.split(b"/")):
+        assert os.fsencode(path_of("file://" + quote(path), INPUT)).strip(b"/") == b"/".join(
+            part for part in path.split(b"/") if part
+        )
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\0b", ".."])
+def test_a_local_name_that_is_none_is_refused_in_one_line(folder, source, target, name):
+    assert raised(lambda: fetch(source, target.parent / name)) == "TransferError 1099"
+    if name != "..":
+        assert raised(lambda: store(target.parent / name, folder / "x")) == "SourceNotFound 1165"
+
+
+# -- what the system says -------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_system_error_has_its_class_and_code():
+    def kind(number, place):
+        def fail():
+            with translated("x", place):
+                raise OSError(number, os.strerror(number))
+
+        return raised(fail)
+
+    assert kind(errno.ENOENT, INPUT) == "SourceNotFound 1331"
+    assert kind(errno.ENOENT, LOCAL_OUTPUT) == "SourceNotFound 1165"
+    assert kind(errno.ENOSPC, LOCAL_INPUT) == "NoSpace 1098"
+    assert kind(errno.EDQUOT, OUTPUT) == "NoSpace 1333"
+    assert kind(errno.EACCES, INPUT) == "AuthError 1338"
+    assert kind(errno.EPERM, OUTPUT) == "AuthError 1383"
+    assert kind(errno.EACCES, LOCAL_INPUT) == "TransferError 1099"
+    assert kind(errno.EACCES, LOCAL_OUTPUT) == "TransferError 1137"
+    assert kind(errno.EROFS, OUTPUT) == "BackendUnavailable 1324"
+    assert kind(errno.EROFS, LOCAL_INPUT) == "TransferError 1099"
+    for place in (INPUT, LOCAL_INPUT, LOCAL_OUTPUT, OUTPUT):
+        assert kind(errno.EIO, place).startswith("TransientError")
+        assert kind(errno.ESTALE, place).startswith("TransientError")
+
+
+def test_what_the_account_may_not_read_or_write_is_an_authentication_error(folder, source, target):
+    source.chmod(0)
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    readable = folder / "readable"
+    readable.write_bytes(DATA)
+    if os.getuid() != 0:
+        closed.chmod(0o500)
+    assert as_nobody(lambda: raised(lambda: fetch(source, target))) == "AuthError 1338"
+    assert as_nobody(lambda: raised(lambda: store(readable, closed / "x"))) == "AuthError 1383"
+    assert as_nobody(lambda: raised(lambda: fetch(readable, closed / "x"))) == "TransferError 1099"
+    assert as_nobody(lambda: raised(lambda: store(source, folder / "x"))) == "TransferError 1137"
+    assert left_in(target.parent) == []
+
+
+def test_a_file_beyond_the_accounts_limit_is_no_space(folder, target):
+    source = folder / "source"
+    source.write_bytes(bytes(2 * BLOCK))
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (BLOCK, BLOCK))
+        return raised(lambda: fetch(source, target)) + ", " + raised(lambda: store(source, folder / "x"))
+
+    assert as_nobody(limited) == "NoSpace 1098, NoSpace 1333"
+    assert left_in(target.parent) == []
+
+
+def test_a_full_file_system_is_no_space_and_nothing_stays(folder):
+    script = """
+import sys
+from pathlib import Path
+from pilot_core import *
+from pilot_core.builtin.file_stager import FileStager
+source, full = Path(sys.argv[1]), Path(sys.argv[2])
+request = FetchRequest(url=f"file://{source}", destination=full / "x")
+try:
+    FileStager().fetch(request, cancel=CancelToken(), deadline=Deadline.after(SystemClock(), 60))
+except HandledError as error:
+    print(type(error).__name__, error.error_code.value, list(full.iterdir()))
+"""
+    source = folder / "source"
+    source.write_bytes(bytes(2 * BLOCK))
+    full = folder / "full"
+    full.mkdir()
+    command = 'mount -t tmpfs -o size=1m none "$3" && exec "$0" -c "$1" "$2" "$3"'
+    namespace = ["unshare", "-rm", "sh", "-c"]
+    mount = 'mount -t tmpfs -o size=1m none "$0"'
+    try:
+        subprocess.run([*namespace, mount, full], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a small file system cannot be mounted here: {error}")
+    done = subprocess.run([*namespace, command, sys.executable, script, source, full], stdout=-1, text=True, check=True)
+    assert done.stdout == "NoSpace 1098 []\n"
