@@ -1,0 +1,194 @@
+"""Sessions that people and scripts rely on: demo, tests, lint, core, plugin, together, bench.
+
+Everything is installed from this checkout, as built wheels and in one pip call, because a plugin's dependency on
+`pilot-core` is met by no index.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nox
+
+ROOT = Path(__file__).resolve().parent
+PLUGINS = {path.parent.name: path.parent for path in sorted(ROOT.glob("plugins/*/pyproject.toml"))}
+DEMO = ("devserver", "communicator-panda")
+"""The plugins that the demo is made of, besides what they need themselves."""
+
+TEST_EXTRAS = ("testing", "test")
+"""Names of the extra that a plugin's tests need, where it has one."""
+
+REQUIRE_ALL = "--require-all"
+SUMMARY = re.compile(r"=+ (.*\b(?:passed|failed|errors?|skipped|no tests ran)\b.* in [\d.]+s.*?) =+")
+
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["tests"]
+nox.options.error_on_external_run = True
+
+
+def project(folder: Path) -> dict[str, Any]:
+    """Return the `project` table of a folder's pyproject.toml."""
+    table: dict[str, Any] = nox.project.load_toml(folder / "pyproject.toml")["project"]
+    return table
+
+
+def plain_name(requirement: str) -> str:
+    """Return the distribution that a requirement names."""
+    return re.split(r"[^A-Za-z0-9._-]", requirement.strip(), maxsplit=1)[0].lower().replace("_", "-")
+
+
+def with_needed(*names: str, tests: bool) -> dict[str, str]:
+    """Return plugin -> what pip is to install, for these plugins and the others of ours that they declare.
+
+    With `tests` the extra for tests of the named plugins counts too.
+    """
+    folder_of = {project(folder)["name"]: name for name, folder in PLUGINS.items()}
+    wanted: dict[str, str] = {}
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        table = project(PLUGINS[name])
+        extras = table.get("optional-dependencies", {})
+        extra = next((item for item in TEST_EXTRAS if item in extras), "") if tests and name in names else ""
+        wanted[name] = f"./plugins/{name}" + (f"[{extra}]" if extra else "")
+        needed = (folder_of.get(plain_name(item)) for item in [*table.get("dependencies", []), *extras.get(extra, [])])
+        todo += [other for other in needed if other and other not in wanted]
+    return wanted
+
+
+def install(session: nox.Session, *what: str) -> None:
+    """Install paths and requirements in one call, quietly."""
+    session.install("--quiet", "--disable-pip-version-check", *what)
+
+
+def pytest(session: nox.Session, *arguments: str) -> None:
+    """Run pytest on what is installed: the checkout is not on the path."""
+    session.run("pytest", "-p", "no:cacheprovider", *arguments, *session.posargs, env={"PYTHONSAFEPATH": "1"})
+
+
+@nox.session(reuse_venv=True)
+def demo(session: nox.Session) -> None:
+    """Run the pilot against the development server, with jobs that read and write real files."""
+    install(session, ".", *with_needed(*DEMO, tests=False).values())
+    session.run("pilot-core", "demo", *session.posargs)
+
+
+@nox.session
+def core(session: nox.Session) -> None:
+    """Test the core alone, as the wheel that is built from this checkout."""
+    install(session, ".[testing]")
+    pytest(session, "tests", "--ignore=tests/e2e")
+
+
+@nox.session
+@nox.parametrize("name", [nox.param(name, id=name) for name in PLUGINS])
+def plugin(session: nox.Session, name: str) -> None:
+    """Test one plugin where nothing is installed but the core and what the plugin declares."""
+    wanted = with_needed(name, tests=True)
+    install(session, ".[testing]", *wanted.values())
+    pytest(session, f"plugins/{name}/tests")
+    check_plugins(session, list(wanted))
+
+
+@nox.session
+def together(session: nox.Session) -> None:
+    """Test everything in one environment, end to end."""
+    install(session, ".[testing]", *with_needed(*PLUGINS, tests=True).values())
+    check_plugins(session, list(PLUGINS))
+    pytest(session, "tests/e2e")
+
+
+@nox.session(reuse_venv=True)
+def lint(session: nox.Session) -> None:
+    """Check style and types, with the tools' versions of requirements-dev.txt."""
+    install(session, "-r", "requirements-dev.txt")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy", "pilot_core", *(f"plugins/{name}/src" for name in PLUGINS))
+
+
+@nox.session(reuse_venv=True)
+def bench(session: nox.Session) -> None:
+    """Measure the pilot against the development server on loopback, over TLS."""
+    install(session, ".[testing]", *with_needed(*DEMO, tests=True).values())
+    session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+def check_plugins(session: nox.Session, names: list[str]) -> None:
+    """See that `list-plugins --check` finds the core's and these plugins' entry points in order, and no other's."""
+    command = [str(Path(session.bin) / "pilot-core"), "list-plugins", "--check", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        session.error(f"{' '.join(command)}: exit {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
+    rows = json.loads(done.stdout)["plugins"]
+    expected = {
+        (table["name"], point)
+        for table in (project(ROOT), *(project(PLUGINS[name]) for name in names))
+        for point in table.get("entry-points", {}).get("pilot_core.plugins.v1", {})
+    }
+    seen = {(row["distribution"], f"{row['kind']}.{row['name']}") for row in rows}
+    bad = [
+        f"{row['kind']}.{row['name']}: {row['status']}: {row.get('reason')}" for row in rows if row["status"] != "ok"
+    ]
+    bad += [f"{point} of {name} is not listed" for name, point in sorted(expected - seen)]
+    bad += [f"{point} of {name} should not be here" for name, point in sorted(seen - expected)]
+    if bad:
+        session.error("\n".join(["list-plugins --check:", *bad]))
+    session.log(f"list-plugins --check: {len(rows)} entry points, all in order")
+
+
+@dataclass
+class Ran:
+    """One session that `tests` ran."""
+
+    name: str
+    ok: bool
+    seconds: float
+    summaries: list[str]
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """Run every session of tests; `-- --require-all` makes whatever is left out a failure."""
+    unknown = set(session.posargs) - {REQUIRE_ALL}
+    if unknown:
+        session.error(f"tests takes no argument but {REQUIRE_ALL}; give {' '.join(sorted(unknown))} to core or plugin")
+    names = ["core", *(f"plugin({name})" for name in PLUGINS), "together"]
+    ran = [run_session(name, session.posargs) for name in names]
+    print_table(ran)
+    failed = [item.name for item in ran if not item.ok]
+    if failed:
+        session.error(f"failed: {', '.join(failed)}")
+
+
+def run_session(name: str, arguments: list[str]) -> Ran:
+    """Run one session as its own nox, show its output as it comes, and keep pytest's summary lines."""
+    started = time.monotonic()
+    command = [sys.executable, "-m", "nox", "--noxfile", __file__, "--session", name, "--", *arguments]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    summaries = []
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        if match := SUMMARY.search(line):
+            summaries.append(match[1])
+    return Ran(name, process.wait() == 0, time.monotonic() - started, summaries)
+
+
+def print_table(ran: list[Ran]) -> None:
+    """Print what ran, how it ended, how long it took, and pytest's summary lines."""
+    width = max(len(item.name) for item in ran)
+    print(f"\n{'session':{width}}  result  seconds  pytest")
+    for item in ran:
+        summary = "; ".join(item.summaries) or "-"
+        print(f"{item.name:{width}}  {'ok' if item.ok else 'FAILED':6}  {item.seconds:7.1f}  {summary}")
+    print(f"{'all':{width}}  {'':6}  {sum(item.seconds for item in ran):7.1f}", flush=True)
