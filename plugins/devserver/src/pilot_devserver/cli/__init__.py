@@ -1,0 +1,1 @@
+"""The commands that the development server adds to `pilot-core`."""
