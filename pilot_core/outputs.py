@@ -56,7 +56,7 @@ class Outputs:
             folder=f"tarball_PandaJob_{self._job.id}_{self._queue_name.replace('/', '_')}",
             pilot_files=[path for name in ("pilot.log", "journal.jsonl") if (path := job_dir / name).exists()],
             job_dir=job_dir / "payload",
-            leave_out={file.lfn for file in (*self._job.inputs, *self._job.outputs)},
+            leave_out={*(file.lfn for file in self._job.inputs), *(file.lfn for file in self._job.outputs)},
         )
         self._store(log, archive, "log", cancel)
 

@@ -194,10 +194,12 @@ class Pilot:
     def _make(self, kind: str, name: str, context: Context, hook: str | None = None) -> Any:
         """Load one provider and make its instance with its settings; raises `PluginError` or `ConfigError`."""
         loaded = self._registry.provider(kind, name, hook)
-        settings = self._config.section(f"{kind}.{name}", loaded.provider.settings, self._options.get(f"{kind}.{name}"))
+        kept: Any = self._config.section(
+            f"{kind}.{name}", loaded.provider.settings, self._options.get(f"{kind}.{name}")
+        )
         own = replace(context, log=logging.getLogger(f"pilot_core.{kind}.{name}"))
         try:
-            return loaded.provider.factory(settings, own)
+            return loaded.provider.factory(kept, own)
         except HandledError:
             raise
         except Exception as error:
