@@ -23,13 +23,13 @@ class CancelToken:
 
     def __init__(self) -> None:
         self._event = Event()
-        self._reason = ""
+        self._reasons: list[str] = []
 
     def cancel(self, reason: str) -> None:
-        """Ask for the end of the work; the first reason is kept."""
-        if not self._event.is_set():
-            self._reason = reason
-            self._event.set()
+        """Ask for the end of the work; the first reason is kept. Safe in any thread and in a signal handler."""
+        # appending needs no lock, which a signal handler could not wait for
+        self._reasons.append(reason)
+        self._event.set()
 
     @property
     def cancelled(self) -> bool:
@@ -39,12 +39,12 @@ class CancelToken:
     @property
     def reason(self) -> str:
         """Why, in a few words; empty while nothing was cancelled."""
-        return self._reason
+        return self._reasons[0] if self._reasons else ""
 
     def raise_if_cancelled(self) -> None:
         """Raise `Cancelled` with the reason if the work should stop."""
         if self._event.is_set():
-            raise Cancelled(self._reason)
+            raise Cancelled(self.reason)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable once the token is cancelled."""

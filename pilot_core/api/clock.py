@@ -10,9 +10,13 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 __all__ = ["Clock", "Event", "SystemClock", "Waitable"]
+
+LONGEST_POLL = 86_400_000
+"""Milliseconds that one poll takes at most; a longer wait is several."""
 
 
 @runtime_checkable
@@ -35,6 +39,7 @@ class Event:
 
     def __init__(self) -> None:
         self._set = False
+        self._read = self._write = -1
         self._read, self._write = os.pipe()
 
     def set(self) -> None:
@@ -52,8 +57,9 @@ class Event:
         return self._read
 
     def __del__(self) -> None:
-        os.close(self._read)
-        os.close(self._write)
+        if self._read >= 0:
+            os.close(self._read)
+            os.close(self._write)
 
 
 class Clock(Protocol):
@@ -83,12 +89,28 @@ class SystemClock:
     """
 
     def __init__(self, *, scale: float = 1.0, wall_step: float = 0.0) -> None:
-        if scale <= 0:
-            raise ValueError(f"the clock's scale must be above 0, got {scale}")
+        if not 0 < scale < float("inf"):
+            raise ValueError(f"the clock's scale must be above 0 and finite, got {scale}")
         self._scale = scale
         self._wall_step = wall_step
         self._wall_start = time.time()
         self._start = time.monotonic()
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, float]) -> SystemClock:
+        """Make the clock again, in any process of the same machine, from what `state` returned."""
+        clock = cls(scale=state["scale"], wall_step=state["wall_step"])
+        clock._start, clock._wall_start = state["start"], state["wall_start"]  # noqa: SLF001  (its own class)
+        return clock
+
+    def state(self) -> dict[str, float]:
+        """Return what `from_state` needs: plain JSON. Both clocks then always show the same."""
+        return {
+            "scale": self._scale,
+            "wall_step": self._wall_step,
+            "start": self._start,
+            "wall_start": self._wall_start,
+        }
 
     def monotonic(self) -> float:
         """Return seconds that never jump."""
@@ -113,6 +135,6 @@ class SystemClock:
             left = (until - self.monotonic()) / self._scale
             if left <= 0:
                 return bool(poll.poll(0))
-            # poll rounds down to milliseconds: one more, or the last one is spent spinning
-            if poll.poll(min(left * 1000 + 1, 86_400_000)):
+            # poll takes at most 2**31 ms; it may end early only there, for Python rounds its time up to milliseconds
+            if poll.poll(min(left * 1000, LONGEST_POLL)):
                 return True

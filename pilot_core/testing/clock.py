@@ -1,7 +1,8 @@
-"""A clock for tests whose time passes only when somebody waits."""
+"""Clocks for tests: one whose time passes when somebody waits, one whose time passes when the test says so."""
 
 from __future__ import annotations
 
+import math
 import select
 import threading
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pilot_core.api.clock import Event
 if TYPE_CHECKING:
     from pilot_core.api.clock import Waitable
 
-__all__ = ["FakeClock"]
+__all__ = ["FakeClock", "SteppedClock"]
 
 
 class FakeClock:
@@ -66,3 +67,50 @@ class FakeClock:
             if self.on_jump is not None:
                 self.on_jump()
         return False
+
+
+class SteppedClock(FakeClock):
+    """A clock for threads: a wait really waits, until a thing is ready or `advance` has come to its end.
+
+    `until_waiting` tells the test that the thread under test has come to its wait, so that nothing is left to chance.
+    """
+
+    def __init__(self, *, monotonic: float = 1000.0, wall: float = 1_700_000_000.0, patience: float = 30.0) -> None:
+        super().__init__(monotonic=monotonic, wall=wall, patience=patience)
+        self._sleepers: dict[Event, float] = {}
+        self._changed = threading.Condition(self._lock)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; the waits whose time has come end, and are no longer counted when this returns."""
+        with self._lock:
+            self._monotonic += seconds
+            self._wall += seconds
+            for bell in [bell for bell, until in self._sleepers.items() if until <= self._monotonic]:
+                del self._sleepers[bell]
+                bell.set()
+
+    def wait(self, *things: Waitable, until: float | None = None) -> bool:
+        """Wait until a thing is ready (True) or the time is up (False)."""
+        poll = select.poll()
+        for thing in things:
+            poll.register(thing.fileno(), select.POLLIN | select.POLLHUP)
+        if poll.poll(0):
+            return True
+        bell = Event()
+        with self._lock:
+            if until is not None and until <= self._monotonic:
+                return False
+            self._sleepers[bell] = math.inf if until is None else until
+            self._changed.notify_all()
+        poll.register(bell.fileno(), select.POLLIN)
+        try:
+            return any(descriptor != bell.fileno() for descriptor, _ in poll.poll())
+        finally:
+            with self._lock:
+                self._sleepers.pop(bell, None)
+
+    def until_waiting(self, count: int = 1) -> None:
+        """Return once `count` waits are under way; raises `TimeoutError` after `patience` real seconds."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._sleepers) >= count, self.patience):
+                raise TimeoutError(f"{len(self._sleepers)} threads wait for this clock, not {count}")
