@@ -47,7 +47,9 @@ BUILTIN_MORE = {
 ALIASES = {"jwt": "pyjwt"}
 """Import names that differ from the distribution's."""
 
-PLUGIN_MORE: dict[str, set[str]] = {}
+PLUGIN_MORE = {
+    "devserver": {"plugins"},  # it loads server protocols as the pilot loads plugins
+}
 """Parts of the core that single plugins (by folder) may import besides `pilot_core` and `pilot_core.api`."""
 
 EXTRA_NAMES = {"devserver": "pilot-devserver"}
