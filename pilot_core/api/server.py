@@ -105,7 +105,7 @@ class JobRecord:
     history: Sequence[tuple[float, str]] = ()
     """Wall time and status of every change."""
     user: str = ""
-    """The user's name by which jobs and secrets are matched: the last CN of a DN, without digits."""
+    """The name by which jobs and secrets of a user are matched: the last CN of a DN, without digits."""
     uses_secrets: bool = False
     """Whether the user's secrets go with the job (`specialHandling` has `us`)."""
     priority: int = 0
@@ -130,8 +130,8 @@ class JobFilter:
     resource_type: str = ""
     task_id: int | None = None
     user: str = ""
-    """Labels and `processing_types` together: either one is enough."""
     processing_types: tuple[str, ...] = ()
+    """Where both `labels` and these are given, either one is enough."""
     node: str = ""
     background: bool = False
     """Only jobs that may run in the background."""
