@@ -1,7 +1,7 @@
 """What plugin authors import: the hook marker, the descriptors, each task's protocol, the job, the errors.
 
-Only the standard library and pluggy are imported here, and pluggy only when `hookimpl` is first asked for, so that
-`import pilot_core` costs next to nothing.
+A name's module is imported when the name is first asked for: `import pilot_core` itself costs next to nothing, and a
+plugin pays only for what it uses.
 """
 
 from __future__ import annotations
@@ -9,73 +9,73 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pilot_core._version import __version__
-from pilot_core.api.cancel import CancelToken, Deadline
-from pilot_core.api.catalog import ReplicaCatalog
-from pilot_core.api.clock import Clock, Event, SystemClock, Waitable
-from pilot_core.api.communicator import (
-    Acquired,
-    Communicator,
-    FileReport,
-    JobRequest,
-    JobStatus,
-    JobUpdate,
-    ServerAnswer,
-    WorkerNode,
-    WorkerStatus,
-)
-from pilot_core.api.credential import BearerToken, ClientCertificate, Credential, CredentialSource
-from pilot_core.api.events import Diagnosis, FinishedPayload, JobState, Outcome, PayloadCommand, TaskInfo
-from pilot_core.api.executor import Executor, Payload, PayloadHandle, PayloadResult, PayloadSpec
-from pilot_core.api.job import BadJob, InputFile, Job, OutputFile, Step
-from pilot_core.api.launcher import LaunchedPilot, Launcher, LaunchRequest
-from pilot_core.api.provider import KINDS, Context, NoSettings, Provider
-from pilot_core.api.queue import Queue, QueueSource, Storage, deterministic_path
-from pilot_core.api.server import (
-    Identity,
-    JobFilter,
-    JobRecord,
-    JobStore,
-    ServerProtocol,
-    ServerRequest,
-    ServerResponse,
-    StoreUnavailable,
-    UpdateOutcome,
-)
-from pilot_core.api.settings import setting
-from pilot_core.api.staging import (
-    FetchRequest,
-    FileStat,
-    Replica,
-    StageIn,
-    StageOut,
-    StoreRequest,
-    TransferAttempt,
-    TransferResult,
-)
-from pilot_core.api.watchdog import Violation, Watchdog, Watched
-from pilot_core.errors import (
-    AuthError,
-    BackendUnavailable,
-    BadInput,
-    Cancelled,
-    ChecksumMismatch,
-    CommunicationError,
-    ConfigError,
-    ExecutorError,
-    HandledError,
-    JobDescriptionError,
-    NoSpace,
-    PilotErrorCode,
-    PluginError,
-    RequestRefused,
-    SizeMismatch,
-    SourceNotFound,
-    TransferError,
-    TransferTimeout,
-    TransientError,
-)
 
 if TYPE_CHECKING:
+    from pilot_core.api.cancel import CancelToken, Deadline
+    from pilot_core.api.catalog import ReplicaCatalog
+    from pilot_core.api.clock import Clock, Event, SystemClock, Waitable
+    from pilot_core.api.communicator import (
+        Acquired,
+        Communicator,
+        FileReport,
+        JobRequest,
+        JobStatus,
+        JobUpdate,
+        ServerAnswer,
+        WorkerNode,
+        WorkerStatus,
+    )
+    from pilot_core.api.credential import BearerToken, ClientCertificate, Credential, CredentialSource
+    from pilot_core.api.events import Diagnosis, FinishedPayload, JobState, Outcome, PayloadCommand, TaskInfo
+    from pilot_core.api.executor import Executor, Payload, PayloadHandle, PayloadResult, PayloadSpec
+    from pilot_core.api.job import BadJob, InputFile, Job, OutputFile, Step
+    from pilot_core.api.launcher import LaunchedPilot, Launcher, LaunchRequest
+    from pilot_core.api.provider import KINDS, Context, NoSettings, Provider
+    from pilot_core.api.queue import Queue, QueueSource, Storage, deterministic_path
+    from pilot_core.api.server import (
+        Identity,
+        JobFilter,
+        JobRecord,
+        JobStore,
+        ServerProtocol,
+        ServerRequest,
+        ServerResponse,
+        StoreUnavailable,
+        UpdateOutcome,
+    )
+    from pilot_core.api.settings import setting
+    from pilot_core.api.staging import (
+        FetchRequest,
+        FileStat,
+        Replica,
+        StageIn,
+        StageOut,
+        StoreRequest,
+        TransferAttempt,
+        TransferResult,
+    )
+    from pilot_core.api.watchdog import Violation, Watchdog, Watched
+    from pilot_core.errors import (
+        AuthError,
+        BackendUnavailable,
+        BadInput,
+        Cancelled,
+        ChecksumMismatch,
+        CommunicationError,
+        ConfigError,
+        ExecutorError,
+        HandledError,
+        JobDescriptionError,
+        NoSpace,
+        PilotErrorCode,
+        PluginError,
+        RequestRefused,
+        SizeMismatch,
+        SourceNotFound,
+        TransferError,
+        TransferTimeout,
+        TransientError,
+    )
     from pilot_core.hookspecs import hookimpl
 
 __all__ = [
@@ -170,11 +170,51 @@ __all__ = [
     "setting",
 ]
 
+_HOME = {
+    "pilot_core.api.cancel": "CancelToken Deadline",
+    "pilot_core.api.catalog": "ReplicaCatalog",
+    "pilot_core.api.clock": "Clock Event SystemClock Waitable",
+    "pilot_core.api.communicator": """
+        Acquired Communicator FileReport JobRequest JobStatus JobUpdate ServerAnswer WorkerNode WorkerStatus
+    """,
+    "pilot_core.api.credential": "BearerToken ClientCertificate Credential CredentialSource",
+    "pilot_core.api.events": "Diagnosis FinishedPayload JobState Outcome PayloadCommand TaskInfo",
+    "pilot_core.api.executor": "Executor Payload PayloadHandle PayloadResult PayloadSpec",
+    "pilot_core.api.job": "BadJob InputFile Job OutputFile Step",
+    "pilot_core.api.launcher": "LaunchedPilot Launcher LaunchRequest",
+    "pilot_core.api.provider": "KINDS Context NoSettings Provider",
+    "pilot_core.api.queue": "Queue QueueSource Storage deterministic_path",
+    "pilot_core.api.server": """
+        Identity JobFilter JobRecord JobStore ServerProtocol ServerRequest ServerResponse StoreUnavailable
+        UpdateOutcome
+    """,
+    "pilot_core.api.settings": "setting",
+    "pilot_core.api.staging": """
+        FetchRequest FileStat Replica StageIn StageOut StoreRequest TransferAttempt TransferResult
+    """,
+    "pilot_core.api.watchdog": "Violation Watchdog Watched",
+    "pilot_core.errors": """
+        AuthError BackendUnavailable BadInput Cancelled ChecksumMismatch CommunicationError ConfigError
+        ExecutorError HandledError JobDescriptionError NoSpace PilotErrorCode PluginError RequestRefused
+        SizeMismatch SourceNotFound TransferError TransferTimeout TransientError
+    """,
+    "pilot_core.hookspecs": "hookimpl",
+}
+"""Where each public name lives, for importing it when it is asked for."""
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
+
 
 def __getattr__(name: str) -> Any:
-    """Import `hookimpl`, and with it pluggy, when it is first asked for."""
-    if name == "hookimpl":
-        from pilot_core.hookspecs import hookimpl  # noqa: PLC0415
+    """Import the module that a public name lives in (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415
 
-        return hookimpl
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *__all__})

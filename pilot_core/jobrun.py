@@ -10,42 +10,31 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pilot_core.api.cancel import CancelToken, Deadline
+from pilot_core.api.cancel import CancelToken
 from pilot_core.api.communicator import JobUpdate
-from pilot_core.api.events import FinishedPayload, JobState, Outcome, PayloadCommand, TaskInfo
-from pilot_core.api.executor import PayloadResult, PayloadSpec
-from pilot_core.errors import Cancelled, ExecutorError, HandledError, PilotErrorCode
+from pilot_core.api.events import JobState, Outcome, TaskInfo
+from pilot_core.errors import Cancelled, HandledError, PilotErrorCode
 from pilot_core.heartbeat import Heartbeat
 from pilot_core.journal import FileJournal, SteadyJournal
-from pilot_core.logs import JobLog, Redactor, job_logger
+from pilot_core.logs import JobLog, job_logger
 from pilot_core.outputs import Outputs
-from pilot_core.payload import (
-    argument_vector,
-    check_needs,
-    environment,
-    fetch_transformation,
-    plain_name,
-    write_secrets,
-)
-from pilot_core.reporting import Facts, Failure, FinalReport, Verdict, payload_failure
+from pilot_core.payload import check_needs, plain_name, write_secrets
+from pilot_core.payloadrun import PayloadRun
+from pilot_core.reporting import Facts, Failure, FinalReport, Verdict
 from pilot_core.staging import Mover
 
 if TYPE_CHECKING:
     import logging
 
-    from pilot_core.api.clock import Clock
-    from pilot_core.api.communicator import Communicator, ServerAnswer
-    from pilot_core.api.executor import Executor, Payload
+    from pilot_core.api.communicator import ServerAnswer
     from pilot_core.api.job import Job
-    from pilot_core.api.queue import Queue
-    from pilot_core.plugins import Hooks
-    from pilot_core.staging import Backends
+    from pilot_core.services import Services
 
-__all__ = ["NEXT_STATES", "JobOutcome", "JobRun", "Services"]
+__all__ = ["NEXT_STATES", "JobOutcome", "JobRun"]
 
 NEXT_STATES: Mapping[JobState, frozenset[JobState]] = {
     JobState.ACQUIRED: frozenset({JobState.STAGE_IN, JobState.STAGE_OUT}),
@@ -58,40 +47,10 @@ NEXT_STATES: Mapping[JobState, frozenset[JobState]] = {
 }
 """Which state may follow which. A job that fails goes to `stage-out` all the same: its log has to come out."""
 
-STDOUT = "payload.stdout"
-STDERR = "payload.stderr"
 SERVER_STATES = {JobState.RUNNING: "running", JobState.STAGE_OUT: "running", JobState.REPORT: "running"}
 """What the server is told before the final report; everything earlier is `starting`."""
-PREPARATION_LIMIT = 3600.0
-"""Seconds for starting the payload and for fetching its program."""
-END_PATIENCE = 60.0
-"""Seconds beyond the kill grace in which an executor has to have ended a payload."""
 HEARTBEAT_PATIENCE = 2.0
 """Seconds that the final report waits for an update that is under way."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Services:
-    """What a job needs of the pilot that runs it."""
-
-    queue: Queue
-    communicator: Communicator
-    executor: Executor
-    backends: Backends
-    hooks: Hooks
-    clock: Clock
-    redactor: Redactor
-    work_dir: Path
-    own_environment: Mapping[str, str]
-    ca_file: Path | None = None
-    node: str = ""
-    pilot_id: str = ""
-    batch_id: str = ""
-    scheduler_id: str = ""
-    report_budget: float = 1800.0
-    """Seconds for which the final report is tried."""
-    keep: bool = False
-    """Keep the job's directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,83 +253,24 @@ class JobRun:
             write_secrets(self._secret_file, self.job.secrets)
 
     def _run_payload(self, payload_dir: Path) -> None:
-        """Start the payload, wait for its end, and judge it."""
-        services, job_dir = self._services, payload_dir.parent
-        deadline = Deadline.after(self._clock, PREPARATION_LIMIT)
-        program = fetch_transformation(
-            self.job, services.queue, payload_dir, services.ca_file, cancel=self._cancel, deadline=deadline
-        )
-        command = self._command(program, payload_dir)
-        spec = PayloadSpec(
-            job_id=self.job.id,
-            argv=command.argv,
-            cwd=payload_dir,
-            environment=command.environment,
-            stdout=payload_dir / STDOUT,
-            stderr=payload_dir / STDERR,
-            control_dir=job_dir / "control",
-            kill_grace=services.queue.kill_grace_seconds,
-        )
-        self._journal.record("payload-starting", argv=list(spec.argv), shell=services.queue.shell)
-        self._cancel.raise_if_cancelled()
-        handle = services.executor.start(spec, cancel=self._cancel, deadline=deadline)
-        self._journal.record("payload-started", handle=handle.to_json())
-        payload = services.executor.attach(handle, cancel=self._cancel, deadline=deadline)
+        """Run the payload and judge it."""
+        run = PayloadRun(self.job, self._services, payload_dir, self._journal, self._log)
         try:
-            self._change(JobState.RUNNING)
-            self._heartbeat.announce()
-            result = self._await(payload, spec.kill_grace)
+            result = run.run(cancel=self._cancel, running=self._running)
         finally:
-            payload.close()
             if self._secret_file:
                 self._secret_file.unlink(missing_ok=True)
-        self._journal.record("payload-ended", result=asdict(result))
-        self._judge(result, payload_dir)
-
-    def _command(self, program: str, payload_dir: Path) -> PayloadCommand:
-        """Return what to execute, as the experiment's plugins want it."""
-        services = self._services
-        variables = services.hooks.prepare_environment(
-            self.job, services.queue, environment(self.job, services.queue, payload_dir, services.own_environment)
-        )
-        argv = argument_vector(self.job, services.queue, program)
-        command = PayloadCommand(argv=argv, environment=variables)
-        return services.hooks.wrap_command(self.job, services.queue, command)
-
-    def _await(self, payload: Payload, grace: float) -> PayloadResult:
-        """Wait for the payload's end, or end it when the job is called off."""
-        self._clock.wait(payload, self._cancel)
-        if self._cancel.cancelled:
-            self._log.warning("ending the payload: %s", self._cancel.reason)
-            payload.end(self._cancel.reason)
-            if not self._clock.wait(payload, until=self._clock.monotonic() + grace + END_PATIENCE):
-                raise ExecutorError(f"the payload has not ended {grace + END_PATIENCE:.0f} s after it was asked to")
-        return payload.result()
-
-    def _judge(self, result: PayloadResult, payload_dir: Path) -> None:
-        """Say how the payload ended; the experiment's plugins may know better."""
-        services = self._services
         self._verdict.payload = result
-        if result.leftovers:
-            self._log.warning("the payload left %d processes behind; they were ended", result.leftovers)
-        finished = FinishedPayload(
-            job=self.job,
-            queue=services.queue,
-            job_dir=payload_dir,
-            result=result,
-            stdout=payload_dir / STDOUT,
-            stderr=payload_dir / STDERR,
-        )
         if self._cancel.cancelled:
             self._verdict.fail("payload", self._cancel_code, self._cancel.reason)
-        elif failure := payload_failure(result):
-            diagnosis = services.hooks.diagnose_failure(finished)
-            if diagnosis:
-                failure = Failure(task="payload", code=diagnosis.error_code, message=diagnosis.message)
-                self._verdict.payload_error_code = diagnosis.payload_error_code
-                self._verdict.payload_error = diagnosis.payload_error
-            self._verdict.failures.append(failure)
-        self._metadata.update(services.hooks.collect_metadata(finished))
+        else:
+            run.judge(result, self._verdict)
+        self._metadata.update(run.metadata(result))
+
+    def _running(self) -> None:
+        """Note that the payload runs."""
+        self._change(JobState.RUNNING)
+        self._heartbeat.announce()
 
     # -- telling the server --------------------------------------------------------------------------------------
 

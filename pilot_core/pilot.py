@@ -18,11 +18,12 @@ from pilot_core.api.communicator import JobRequest, WorkerStatus
 from pilot_core.api.job import BadJob, Job
 from pilot_core.api.provider import Context
 from pilot_core.errors import CommunicationError, ConfigError, HandledError, NoSpace, PilotErrorCode, PluginError
-from pilot_core.jobrun import JobRun, Services
+from pilot_core.jobrun import JobRun
 from pilot_core.node import describe_node
 from pilot_core.pilot_settings import PilotSettings, batch_id, node_name
 from pilot_core.plugins import Hooks, PluginSettings, Registry
 from pilot_core.reporting import Failure
+from pilot_core.services import Services
 from pilot_core.staging import Backends
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ LAYERS = (
     ("hookspecs",),
     ("settings", "journal", "logs", "checksums", "selection", "plugins"),
     ("supervision", "staging", "reporting", "heartbeat", "payload", "joblog", "outputs", "node"),
+    ("services", "payloadrun"),
     ("jobrun",),
     ("pilot_settings", "pilot"),
     ("cli",),
@@ -30,6 +31,7 @@ BESIDE = {
     "selection": {"plugins"},
     "outputs": {"joblog", "payload", "staging"},
     "joblog": {"payload"},
+    "payloadrun": {"services"},
     "pilot": {"pilot_settings"},
     "api": {"errors"},
 }

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace, clock: Clock | None = None) -> int:
     # forked before threads exist and while this process is small: it forks every job's supervisor
     from pilot_core.supervision import Spawner
 
-    spawner = Spawner.start()
+    spawner = Spawner.start(clock)
     try:
         from pilot_core.logs import Redactor, set_up_logging
         from pilot_core.pilot import Pilot

@@ -1,0 +1,132 @@
+"""The payload of one job: started, waited for, judged."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from pilot_core.api.cancel import Deadline
+from pilot_core.api.events import FinishedPayload, PayloadCommand
+from pilot_core.api.executor import PayloadSpec
+from pilot_core.errors import ExecutorError
+from pilot_core.payload import argument_vector, environment, fetch_transformation
+from pilot_core.reporting import Failure, Verdict, payload_failure
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from pilot_core.api.cancel import CancelToken
+    from pilot_core.api.executor import Payload, PayloadResult
+    from pilot_core.api.job import Job
+    from pilot_core.journal import SteadyJournal
+    from pilot_core.services import Services
+
+__all__ = ["PayloadRun"]
+
+STDOUT = "payload.stdout"
+STDERR = "payload.stderr"
+PREPARATION_LIMIT = 3600.0
+"""Seconds for fetching the program and starting the payload."""
+END_PATIENCE = 60.0
+"""Seconds beyond the kill grace in which an executor has to have ended a payload."""
+
+
+class PayloadRun:
+    """Runs the payload of one job in its directory."""
+
+    def __init__(
+        self,
+        job: Job,
+        services: Services,
+        directory: Path,
+        journal: SteadyJournal,
+        log: logging.LoggerAdapter[logging.Logger],
+    ) -> None:
+        self._job = job
+        self._services = services
+        self._directory = directory
+        self._journal = journal
+        self._log = log
+
+    def run(self, *, cancel: CancelToken, running: Callable[[], None]) -> PayloadResult:
+        """Start the payload, call `running`, and wait for the end of all its processes.
+
+        When the job is called off meanwhile, the payload is ended. Raises `HandledError` if it cannot be started.
+        """
+        executor = self._services.executor
+        deadline = Deadline.after(self._services.clock, PREPARATION_LIMIT)
+        spec = self._spec(cancel, deadline)
+        self._journal.record("payload-starting", argv=list(spec.argv), shell=self._services.queue.shell)
+        cancel.raise_if_cancelled()
+        handle = executor.start(spec, cancel=cancel, deadline=deadline)
+        self._journal.record("payload-started", handle=handle.to_json())
+        payload = executor.attach(handle, cancel=cancel, deadline=deadline)
+        try:
+            running()
+            result = self._await(payload, cancel, spec.kill_grace)
+        finally:
+            payload.close()
+        self._journal.record("payload-ended", result=asdict(result))
+        if result.leftovers:
+            self._log.warning("the payload left %d processes behind; they were ended", result.leftovers)
+        return result
+
+    def judge(self, result: PayloadResult, verdict: Verdict) -> None:
+        """Say how the payload failed, if it did; the experiment's plugins may know better."""
+        failure = payload_failure(result)
+        if failure is None:
+            return
+        diagnosis = self._services.hooks.diagnose_failure(self._finished(result))
+        if diagnosis:
+            failure = Failure(task="payload", code=diagnosis.error_code, message=diagnosis.message)
+            verdict.payload_error_code = diagnosis.payload_error_code
+            verdict.payload_error = diagnosis.payload_error
+        verdict.failures.append(failure)
+
+    def metadata(self, result: PayloadResult) -> Mapping[str, Any]:
+        """Return what plugins have to say about the payload for the job's metadata."""
+        return self._services.hooks.collect_metadata(self._finished(result))
+
+    def _spec(self, cancel: CancelToken, deadline: Deadline) -> PayloadSpec:
+        """Return what to execute, as the experiment's plugins want it."""
+        services, job, queue = self._services, self._job, self._services.queue
+        program = fetch_transformation(job, queue, self._directory, services.ca_file, cancel=cancel, deadline=deadline)
+        variables = services.hooks.prepare_environment(
+            job, queue, environment(job, queue, self._directory, services.own_environment)
+        )
+        command = services.hooks.wrap_command(
+            job, queue, PayloadCommand(argv=argument_vector(job, queue, program), environment=variables)
+        )
+        return PayloadSpec(
+            job_id=job.id,
+            argv=command.argv,
+            cwd=self._directory,
+            environment=command.environment,
+            stdout=self._directory / STDOUT,
+            stderr=self._directory / STDERR,
+            control_dir=self._directory.parent / "control",
+            kill_grace=queue.kill_grace_seconds,
+        )
+
+    def _await(self, payload: Payload, cancel: CancelToken, grace: float) -> PayloadResult:
+        """Wait for the payload's end, or end it when the job is called off."""
+        clock = self._services.clock
+        clock.wait(payload, cancel)
+        if cancel.cancelled:
+            self._log.warning("ending the payload: %s", cancel.reason)
+            payload.end(cancel.reason)
+            if not clock.wait(payload, until=clock.monotonic() + grace + END_PATIENCE):
+                raise ExecutorError(f"the payload has not ended {grace + END_PATIENCE:.0f} s after it was asked to")
+        return payload.result()
+
+    def _finished(self, result: PayloadResult) -> FinishedPayload:
+        return FinishedPayload(
+            job=self._job,
+            queue=self._services.queue,
+            job_dir=self._directory,
+            result=result,
+            stdout=self._directory / STDOUT,
+            stderr=self._directory / STDERR,
+        )

@@ -1,0 +1,43 @@
+"""What a pilot gives to each of its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pilot_core.api.clock import Clock
+    from pilot_core.api.communicator import Communicator
+    from pilot_core.api.executor import Executor
+    from pilot_core.api.queue import Queue
+    from pilot_core.logs import Redactor
+    from pilot_core.plugins import Hooks
+    from pilot_core.staging import Backends
+
+__all__ = ["Services"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What a job needs of the pilot that runs it."""
+
+    queue: Queue
+    communicator: Communicator
+    executor: Executor
+    backends: Backends
+    hooks: Hooks
+    clock: Clock
+    redactor: Redactor
+    work_dir: Path
+    own_environment: Mapping[str, str]
+    ca_file: Path | None = None
+    node: str = ""
+    pilot_id: str = ""
+    batch_id: str = ""
+    scheduler_id: str = ""
+    report_budget: float = 1800.0
+    """Seconds for which the final report is tried."""
+    keep: bool = False
+    """Keep the job's directory."""
