@@ -1,0 +1,158 @@
+"""A certificate authority for tests: server certificates, client certificates and RFC 3820 proxies.
+
+Needs the package `cryptography`, which the pilot itself does not.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+__all__ = ["TestAuthority"]
+
+
+class TestAuthority:
+    """An authority whose files lie in one folder; everything it issues is valid from yesterday."""
+
+    __test__ = False  # not a test, whatever pytest makes of the name
+
+    def __init__(self, folder: Path, name: str = "Test CA") -> None:
+        self.folder = folder
+        self.ca_file = folder / f"{name.replace(' ', '-').lower()}.pem"
+        """The authority's own certificate, for `Context.ca_file`."""
+        self._key = _new_key()
+        self._name = name
+        self._certificate = _sign(name, self._key, name, self._key, days=30, authority=True)
+        self.ca_file.write_bytes(_pem(self._certificate))
+
+    def key_pem(self) -> bytes:
+        """Return the authority's own private key."""
+        return _key_pem(self._key)
+
+    def server_context(
+        self, *, host: str = "localhost", days: float = 1, clients: TestAuthority | None = None, optional: bool = True
+    ) -> ssl.SSLContext:
+        """Return the context of a server with a certificate for `host` and 127.0.0.1 that ends in `days`.
+
+        With `clients`, certificates of that authority (and proxies) are asked for, and insisted on unless `optional`.
+        """
+        key = _new_key()
+        certificate = _sign(host, key, self._name, self._key, days=days, host=host)
+        file = self.folder / f"server-{certificate.serial_number:x}.pem"
+        _write(file, _pem(certificate), _key_pem(key))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        if clients is not None:
+            context.load_verify_locations(clients.ca_file)
+            context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
+            # X509_V_FLAG_ALLOW_PROXY_CERTS (x509_vfy.h), which the module ssl has no name for
+            context.verify_flags |= ssl.VerifyFlags(0x40)
+        return context
+
+    def client(self, name: str = "pilot", *, days: float = 1) -> tuple[Path, Path]:
+        """Issue a client certificate; return the files of certificate and key."""
+        key = _new_key()
+        certificate = _sign(name, key, self._name, self._key, days=days)
+        stem = f"{name}-{certificate.serial_number:x}"
+        cert_file, key_file = self.folder / f"{stem}.pem", self.folder / f"{stem}-key.pem"
+        _write(cert_file, _pem(certificate))
+        _write(key_file, _key_pem(key))
+        return cert_file, key_file
+
+    def proxy(self, name: str = "pilot", *, days: float = 1) -> Path:
+        """Issue a certificate and an RFC 3820 proxy of it; return one file with proxy, key and chain."""
+        from cryptography import x509  # noqa: PLC0415
+        from cryptography.x509.oid import NameOID  # noqa: PLC0415
+
+        user_key, key = _new_key(), _new_key()
+        user = _sign(name, user_key, self._name, self._key, days=days + 1)
+        subject = x509.Name([*user.subject, x509.NameAttribute(NameOID.COMMON_NAME, "4711")])
+        proxy = _sign(subject, key, user.subject, user_key, days=days, proxy=True)
+        file = self.folder / f"proxy-{proxy.serial_number:x}.pem"
+        _write(file, _pem(proxy), _key_pem(key), _pem(user))
+        return file
+
+
+def _new_key() -> ec.EllipticCurvePrivateKey:
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _name(name: str | x509.Name) -> x509.Name:
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.x509.oid import NameOID  # noqa: PLC0415
+
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) if isinstance(name, str) else name
+
+
+def _sign(
+    subject: str | x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: str | x509.Name,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    *,
+    days: float,
+    host: str = "",
+    authority: bool = False,
+    proxy: bool = False,
+) -> x509.Certificate:
+    """Sign a certificate that is valid from two days before its end or from yesterday, whichever is earlier."""
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
+
+    now = dt.datetime.now(dt.timezone.utc)
+    ends = now + dt.timedelta(days=days)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_name(subject))
+        .issuer_name(_name(issuer))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(min(now - dt.timedelta(days=1), ends - dt.timedelta(days=2)))
+        .not_valid_after(ends)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+    )
+    if authority:
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    if host:
+        names = [x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names if host == "localhost" else names[:1]), False)
+    if proxy:
+        # ProxyCertInfo (RFC 3820, 3.8) with the policy "inherit all" and no limit of the path's length
+        value = bytes.fromhex("300c300a06082b06010505071501")
+        oid = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
+        builder = builder.add_extension(x509.UnrecognizedExtension(oid, value), critical=True)
+        usage = {"key_cert_sign": False, "crl_sign": False, "content_commitment": False, "data_encipherment": False}
+        usage |= {"key_agreement": True, "encipher_only": False, "decipher_only": False}
+        builder = builder.add_extension(
+            x509.KeyUsage(digital_signature=True, key_encipherment=True, **usage), critical=True
+        )
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _write(file: Path, *parts: bytes) -> None:
+    file.touch(mode=0o600)
+    file.write_bytes(b"".join(parts))
