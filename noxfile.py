@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def lint(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure the pilot against the development server on loopback, over TLS."""
     install(session, ".[testing]", *with_needed(*DEMO, tests=True).values())
-    session.run("python", "benchmarks/run.py", *session.posargs)
+    session.run("python", "benchmarks/pilot.py", *session.posargs)
 
 
 def check_plugins(session: nox.Session, names: list[str]) -> None:
@@ -149,9 +149,22 @@ class Ran:
     """One session that `tests` ran."""
 
     name: str
-    ok: bool
-    seconds: float
-    summaries: list[str]
+    ok: bool = False
+    seconds: float = 0.0
+    summaries: list[str] = field(default_factory=list)
+    """pytest's last lines."""
+    left_out: list[str] = field(default_factory=list)
+    """What `pilot_core.testing.left_out` said: reasons, each with its tests."""
+
+    def read(self, line: str, *, in_left_out: bool) -> bool:
+        """Keep what the table tells of a line of output; returns whether the section of what was left out goes on."""
+        if match := SUMMARY.search(line):
+            self.summaries.append(match[1])
+        if line.startswith("="):
+            return line.strip("= \n").startswith("left out: ")
+        if in_left_out:
+            self.left_out.append(line.rstrip())
+        return in_left_out
 
 
 @nox.session(venv_backend="none")
@@ -176,16 +189,20 @@ def run_session(name: str, arguments: list[str]) -> Ran:
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
-    summaries = []
+    ran, in_left_out = Ran(name), False
     for line in process.stdout:
         print(line, end="", flush=True)
-        if match := SUMMARY.search(line):
-            summaries.append(match[1])
-    return Ran(name, process.wait() == 0, time.monotonic() - started, summaries)
+        in_left_out = ran.read(line, in_left_out=in_left_out)
+    ran.ok = process.wait() == 0
+    ran.seconds = time.monotonic() - started
+    return ran
 
 
 def print_table(ran: list[Ran]) -> None:
-    """Print what ran, how it ended, how long it took, and pytest's summary lines."""
+    """Print what was left out and why; what ran, how it ended, how long it took, and pytest's summary lines."""
+    for item in ran:
+        if item.left_out:
+            print(f"\nleft out of {item.name}:", *item.left_out, sep="\n  ")
     width = max(len(item.name) for item in ran)
     print(f"\n{'session':{width}}  result  seconds  pytest")
     for item in ran:
