@@ -50,7 +50,8 @@ ALIASES = {"jwt": "pyjwt"}
 """Import names that differ from the distribution's."""
 
 PLUGIN_MORE = {
-    "devserver": {"plugins"},  # it loads server protocols as the pilot loads plugins
+    # it loads server protocols as the pilot loads plugins, and its commands log and end as the core's
+    "devserver": {"plugins", "logs", "errors"},
 }
 """Parts of the core that single plugins (by folder) may import besides `pilot_core` and `pilot_core.api`."""
 
