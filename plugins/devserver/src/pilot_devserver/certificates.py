@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pilot_core.api.clock import Clock
 
-__all__ = ["PROXY_CERT_INFO", "Authority", "Credential", "make_proxy", "slash_dn"]
+__all__ = ["PROXY_CERT_INFO", "Authority", "Credential", "covers", "make_proxy", "slash_dn"]
 
 PROXY_CERT_INFO = ObjectIdentifier("1.3.6.1.5.5.7.1.14")
 """The extension that makes a certificate a proxy (RFC 3820, 3.8)."""
@@ -102,15 +102,8 @@ class Authority:
 
     def server(self, hosts: Sequence[str], *, days: float = 90) -> Credential:
         """Issue a server certificate for host names and addresses."""
-        names: list[x509.GeneralName] = []
-        for host in hosts:
-            try:
-                names.append(x509.IPAddress(ipaddress.ip_address(host)))
-            except ValueError:
-                names.append(x509.DNSName(host))
-        return self._issue(
-            hosts[0], timedelta(days=days), ExtendedKeyUsageOID.SERVER_AUTH, x509.SubjectAlternativeName(names)
-        )
+        names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+        return self._issue(hosts[0], timedelta(days=days), ExtendedKeyUsageOID.SERVER_AUTH, names)
 
     def client(self, common_name: str, *, days: float = 90) -> Credential:
         """Issue a client certificate; a negative lifetime gives one that has expired."""
@@ -155,6 +148,20 @@ def make_proxy(
     policy = x509.UnrecognizedExtension(PROXY_CERT_INFO, _LIMITED if limited else _INHERIT_ALL)
     builder = builder.add_extension(policy, critical=True)
     return Credential(builder.sign(owner.key, hashes.SHA256()), key, (owner.certificate, *owner.chain))
+
+
+def covers(server_pem: bytes, hosts: Sequence[str]) -> bool:
+    """Say whether a server certificate is for all of these host names and addresses."""
+    certificate = x509.load_pem_x509_certificate(server_pem)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return all(_general_name(host) in names for host in hosts)
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _name(common_name: str) -> x509.Name:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pilot_core.errors import ConfigError
-from pilot_devserver.certificates import Authority, Credential, make_proxy, slash_dn
+from pilot_devserver.certificates import Authority, Credential, covers, make_proxy, slash_dn
 from pilot_devserver.files import write_file, write_secret
 from pilot_devserver.tokens import TokenIssuer, read_key
 
@@ -68,16 +68,16 @@ class StateDir:
         self._running_file = self.path / "server.json"
         self._token_key = self.path / "token-key.pem"
 
-    def prepare(self) -> None:
+    def prepare(self, hosts: Sequence[str] = ()) -> None:
         """Make the directory and whatever in it is missing, does not belong together or ends soon.
 
-        Raises `ConfigError` if that cannot be.
+        `hosts` are names and addresses of the server beside those of the loopback. Raises `ConfigError`.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in (self.transformations, self.storage):
                 folder.mkdir(exist_ok=True)
-            self._prepare_certificates()
+            self._prepare_certificates([*dict.fromkeys((*HOSTS, *hosts))])
             self._prepare_token()
         except OSError as error:
             raise ConfigError(
@@ -94,14 +94,15 @@ class StateDir:
         """Return the pilot's certificate with its key."""
         return self._load(self.pilot_cert, self.pilot_key)
 
-    def _prepare_certificates(self) -> None:
+    def _prepare_certificates(self, hosts: Sequence[str]) -> None:
         ca_key = self.path / "ca.key"
         renewed = not self._lasts(self.ca_file, ca_key)
         if renewed:
             self._save(Authority.create(self._clock).credential, self.ca_file, ca_key)
         authority = self.authority()
-        if renewed or not self._lasts(self.server_cert, self.server_key):
-            self._save(authority.server(HOSTS), self.server_cert, self.server_key)
+        lasts = self._lasts(self.server_cert, self.server_key)
+        if renewed or not lasts or not covers(self.server_cert.read_bytes(), hosts):
+            self._save(authority.server(hosts), self.server_cert, self.server_key)
         for name, cert, key in (
             ("pilot", self.pilot_cert, self.pilot_key),
             ("user", self.user_cert, self.user_key),

@@ -1,0 +1,238 @@
+"""The whole server in one object: for the command `serve`, and as a context manager for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from pilot_core.api.clock import SystemClock
+from pilot_core.api.credential import ClientCertificate
+from pilot_core.api.provider import Context
+from pilot_core.api.server import StoreUnavailable
+from pilot_core.errors import ConfigError, PluginError
+from pilot_devserver.files import write_file
+from pilot_devserver.listening import EVERYWHERE, adder_at_work, listening_socket, server_tls
+from pilot_devserver.site import Site
+from pilot_devserver.statedir import Running, StateDir
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from pilot_core.api.clock import Clock
+    from pilot_core.api.server import ServerProtocol
+    from pilot_devserver.host import Host
+    from pilot_devserver.store import SqliteStore
+
+__all__ = ["DEFAULT_QUEUE", "DevServer", "installed_protocols"]
+
+DEFAULT_QUEUE = "DEV_QUEUE"
+
+_log = logging.getLogger(__name__)
+
+
+def installed_protocols(clock: Clock, work_dir: Path) -> list[ServerProtocol]:
+    """Return every server protocol that is installed, by the plugins' names. Raises `PluginError` if there is none."""
+    from pilot_core.plugins import Registry  # noqa: PLC0415
+
+    made: list[ServerProtocol] = []
+    for loaded in Registry.discover(clock=clock).providers("pilot_server_protocols"):
+        context = Context(clock=clock, log=logging.getLogger(f"pilot_core.{loaded.name}"), work_dir=work_dir)
+        made.append(loaded.provider.factory(loaded.provider.settings(), context))
+        _log.info("protocol %s (%s %s)", loaded.name, loaded.distribution, loaded.version)
+    if not made:
+        raise PluginError("no server protocol is installed; install pilot-communicator-panda beside pilot-devserver")
+    return made
+
+
+@final
+class DevServer:
+    """A PanDA server with its own authority, store and storages, all in one directory.
+
+    As a context manager it serves in a thread of its own; `run` serves in the calling thread. `plain_port` is the port
+    for plain HTTP (0 = any free one), None for none. `adder_delay` is how many seconds after a final update the server
+    decides a job; None = never by itself.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        queues: Sequence[str] = (DEFAULT_QUEUE,),
+        host: str = "127.0.0.1",
+        port: int = 0,
+        plain_port: int | None = None,
+        database: Path | None = None,
+        adder_delay: float | None = 0.0,
+        clock: Clock | None = None,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.state = StateDir(state_dir, self.clock)
+        self.site = Site(queues, self.state.storage)
+        self.url = ""
+        """Base URL, known once it serves."""
+        self.plain_url = ""
+        self._host, self._port, self._plain_port = host, port, plain_port
+        self._database = database or self.state.database
+        self._adder_delay = adder_delay
+        self._store: SqliteStore | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+
+    # -- what tests ask for ------------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> SqliteStore:
+        """The job store of a server that serves."""
+        if self._store is None:
+            raise RuntimeError("the server does not serve")
+        return self._store
+
+    @property
+    def ca_file(self) -> Path:
+        """The authority that clients have to trust."""
+        return self.state.ca_file
+
+    @property
+    def pilot_certificate(self) -> ClientCertificate:
+        """A certificate with the production role."""
+        return ClientCertificate(cert_file=self.state.pilot_cert, key_file=self.state.pilot_key)
+
+    @property
+    def pilot_proxy(self) -> ClientCertificate:
+        """A proxy of the pilot's certificate, key and chain in one file."""
+        return ClientCertificate(cert_file=self.state.pilot_proxy, key_file=self.state.pilot_proxy)
+
+    @property
+    def user_certificate(self) -> ClientCertificate:
+        """A certificate without any role."""
+        return ClientCertificate(cert_file=self.state.user_cert, key_file=self.state.user_key)
+
+    @property
+    def admin_certificate(self) -> ClientCertificate:
+        """The certificate for the server's own interface."""
+        return ClientCertificate(cert_file=self.state.admin_cert, key_file=self.state.admin_key)
+
+    def token(self, **options: Any) -> str:
+        """Return a new token; the options are those of `TokenIssuer.issue`."""
+        return self.state.tokens().issue(**options)
+
+    def __enter__(self) -> DevServer:
+        host = self._prepare()
+        started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run_in_thread, args=(host, started), name="devserver")
+        self._thread.start()
+        try:
+            started.result()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._loop and self._stop and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        if self._thread is not None:
+            self._thread.join()
+        self.store.close()
+        self._store = None
+
+    def _run_in_thread(self, host: Host, started: Future[None]) -> None:
+        try:
+            asyncio.run(self._serve(host, lambda: started.set_result(None), ()))
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    # -- serving -----------------------------------------------------------------------------------------------------
+
+    def run(self, ready: Callable[[], None], *, signals: Sequence[int] = ()) -> None:
+        """Serve until one of the signals comes; `ready` is called as soon as clients may come.
+
+        Raises `HandledError` if it cannot serve.
+        """
+        host = self._prepare()
+        try:
+            asyncio.run(self._serve(host, ready, signals))
+        finally:
+            self.store.close()
+            self._store = None
+
+    def _prepare(self) -> Host:
+        """Make everything but the sockets."""
+        from pilot_devserver.admin import Admin  # noqa: PLC0415
+        from pilot_devserver.host import Host  # noqa: PLC0415
+        from pilot_devserver.identity import Authenticator  # noqa: PLC0415
+        from pilot_devserver.pages import Pages  # noqa: PLC0415
+
+        self.state.prepare(() if self._host in EVERYWHERE else (self._host,))
+        self.site.prepare()
+        authenticator = Authenticator(self.state.tokens(), self.state.roles())
+        protocols = installed_protocols(self.clock, self.state.path)
+        store = self._store = self._open_store()
+        for queue in self.site.queues.values():
+            store.set_queue(queue.name, data=queue.queuedata())
+        pages = Pages(self.site, store, self.state.transformations)
+        return Host(protocols, store, authenticator, pages, Admin(store, self.site, self.state.admin_dn()))
+
+    def _open_store(self) -> SqliteStore:
+        from pilot_devserver.store import SqliteStore  # noqa: PLC0415
+
+        try:
+            return SqliteStore(self._database, clock=self.clock, adder_delay=self._adder_delay)
+        except StoreUnavailable as error:
+            raise ConfigError(f"database {error}; name another file with --database") from None
+
+    async def _serve(self, host: Host, ready: Callable[[], None], signals: Sequence[int]) -> None:
+        """Listen on both ports until someone says stop."""
+        from aiohttp import web  # noqa: PLC0415
+
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        for number in signals:
+            self._loop.add_signal_handler(number, self._stop.set)
+        # the protocols unpack bodies themselves: whether they may is theirs to judge
+        runner = web.AppRunner(host.application(), access_log=None, auto_decompress=False, logger=_log)
+        await runner.setup()
+        try:
+            with adder_at_work(self.store, self.clock):
+                await self._listen(runner)
+                self.state.set_running(Running(self.url, self.plain_url, os.getpid()))
+                write_file(self.state.config_file, self.site.pilot_toml(self.url, self.state))
+                _log.info("serving %s %s", self.url, self.plain_url)
+                ready()
+                await self._stop.wait()
+                _log.info("ending")
+        finally:
+            self.state.clear_running()
+            await _hang_up(runner)
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        from aiohttp import web  # noqa: PLC0415
+
+        listener, address = listening_socket(self._host, self._port, "--port")
+        self.url = f"https://{address}"
+        await web.SockSite(runner, listener, ssl_context=server_tls(self.state)).start()
+        if self._plain_port is not None:
+            listener, address = listening_socket(self._host, self._plain_port, "--plain-port")
+            self.plain_url = f"http://{address}"
+            await web.SockSite(runner, listener).start()
+
+
+async def _hang_up(runner: web.AppRunner) -> None:
+    """Let the answers under way go out, then end all connections without waiting for the peers' goodbyes."""
+    open_ones = [connection.transport for connection in runner.server.connections] if runner.server else []
+    await runner.cleanup()
+    for transport in open_ones:
+        if transport is not None:
+            transport.abort()
+    # what `abort` has put on the loop's list comes before this
+    done = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(done.set_result, None)
+    await done

@@ -1,0 +1,119 @@
+"""The HTTP host: one aiohttp application that hands neutral requests to the protocols and answers as Apache does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from aiohttp import web
+
+from pilot_core.api.server import ServerRequest, ServerResponse
+from pilot_devserver import apache
+
+if TYPE_CHECKING:
+    from pilot_core.api.server import JobStore, ServerProtocol
+    from pilot_devserver.admin import Admin
+    from pilot_devserver.identity import Authenticator
+    from pilot_devserver.pages import Pages
+
+__all__ = ["MAX_BODY_BYTES", "Host"]
+
+MAX_BODY_BYTES = 256 * 1024**2
+SERVER_NAME = "pilot-devserver"
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class Host:
+    """Answers every request of both ports. The store blocks, so that protocols run in a few threads."""
+
+    def __init__(
+        self,
+        protocols: Sequence[ServerProtocol],
+        store: JobStore,
+        authenticator: Authenticator,
+        pages: Pages,
+        admin: Admin,
+    ) -> None:
+        self._protocols = protocols
+        self._store = store
+        self._authenticator = authenticator
+        self._pages = pages
+        self._admin = admin
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="protocol")
+
+    def application(self) -> web.Application:
+        """Return the application; it is used once."""
+        application = web.Application(client_max_size=MAX_BODY_BYTES)
+        application.router.add_route("*", "/{path:.*}", self._handle)
+        application.on_shutdown.append(self._end_streams)
+        application.on_cleanup.append(self._end_threads)
+        return application
+
+    async def _end_streams(self, _: web.Application) -> None:
+        self._admin.close()
+
+    async def _end_threads(self, _: web.Application) -> None:
+        self._threads.shutdown()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request."""
+        headers = {name.lower(): ", ".join(request.headers.getall(name)) for name in request.headers}
+        refused = apache.refuse(request.method, headers)
+        if refused is not None:
+            return _answer(request, refused)
+        neutral = await self._neutral(request, headers)
+        if self._admin.handles(neutral):
+            return await self._admin.answer(request, neutral, self._in_thread)
+        response = await self._in_thread(lambda: self._respond(neutral))
+        who = neutral.identity.dn if neutral.identity else "anonymous"
+        _log.debug("%s %s -> %d (%s)", neutral.method, neutral.path, response.status, who)
+        return _answer(request, response)
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    async def _neutral(self, request: web.Request, headers: dict[str, str]) -> ServerRequest:
+        """Return the request as protocols know it."""
+        path, _, query = request.raw_path.partition("?")
+        tls = request.transport.get_extra_info("ssl_object") if request.transport else None
+        identity, denied = None, ""
+        if tls is not None:
+            # credentials count over TLS only: nobody should get used to sending them in the clear
+            identity, denied = self._authenticator.identify(tls.getpeercert(binary_form=True), headers)
+        return ServerRequest(
+            method=request.method,
+            path=apache.clean_path(path),
+            query=query,
+            headers=headers,
+            body=await request.read(),
+            secure=tls is not None,
+            identity=identity,
+            denied=denied,
+        )
+
+    def _respond(self, request: ServerRequest) -> ServerResponse:
+        """Let the first protocol that knows the path answer, or find a page."""
+        for protocol in self._protocols:
+            if protocol.handles(request):
+                return protocol.respond(request, self._store)
+        return self._pages.respond(request, self._store)
+
+
+def _answer(request: web.Request, answer: ServerResponse) -> web.Response:
+    """Return the response on the wire: what the real server's Python makes is chunked, what Apache makes is not."""
+    headers = {"Server": SERVER_NAME, "Content-Type": answer.content_type, **answer.headers}
+    # the reason as Werkzeug has it, in front of which mod_wsgi stands
+    reason = "INTERNAL SERVER ERROR" if answer.status == 500 else None
+    response = web.Response(status=answer.status, reason=reason, body=answer.body, headers=headers)
+    static = answer.content_type == apache.HTML or "Content-Length" in answer.headers
+    if not static and request.version >= (1, 1):
+        response.enable_chunked_encoding()
+    if answer.status >= 500 or headers.get("Connection") == "close":
+        # mod_wsgi ends the connection after an error, and says so
+        response.force_close()
+    return response
