@@ -1,4 +1,7 @@
-"""The READMEs' commands that `documented.toml` calls `run`, as a reader would type them after cloning."""
+"""The READMEs' commands that `documented.toml` calls `run`, as a reader would type them after cloning.
+
+Each README's in order, in a copy of the checkout, with a fresh environment first on the PATH (an activated one).
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,11 @@ LEFT_BEHIND = shutil.ignore_patterns(
 def test_the_commands_of_a_readme_work_in_their_order(document, checkout, tmp_path):
     clone = tmp_path / "clone"
     shutil.copytree(checkout.root, clone, ignore=LEFT_BEHIND, symlinks=True)
+    fresh = tmp_path / "fresh"
+    subprocess.run([sys.executable, "-m", "venv", str(fresh)], check=True)
     environment = {
         "HOME": os.environ.get("HOME", str(tmp_path)),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
+        "PATH": os.pathsep.join([str(fresh / "bin"), "/usr/local/bin", "/usr/bin", "/bin"]),
         "LC_ALL": "C.UTF-8",
         # where packages come from is this machine's business
         **{name: value for name, value in os.environ.items() if name.startswith("PIP_") or name.endswith("_PROXY")},
