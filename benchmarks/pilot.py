@@ -61,7 +61,8 @@ class Bench:
         os.close(read)
 
     def submit(self, count: int, transformation: str, parameters: str = "") -> None:
-        options = ["--transformation", transformation, "--parameters", parameters, "--count", str(count)]
+        # no files at all, not even a log: what Pilot 3 was measured with
+        options = ["--transformation", transformation, f"--parameters={parameters}", "--count", str(count), "--no-log"]
         command = [*PILOT_CORE, "submit", "--state-dir", str(self.state), "--queue", QUEUE, *options]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
