@@ -74,7 +74,13 @@ class PilotSettings:
     queue_sources: tuple[str, ...] = setting(
         ("toml", "cric"), help="plugins that know queues, asked in this order; those not installed are passed over"
     )
-    proxy: str = setting("", help="URL of the HTTP proxy; HTTPS_PROXY and its like are not read", metavar="URL")
+    proxy: str = setting(
+        "",
+        help="URL of the HTTP proxy; HTTPS_PROXY and its like are not read",
+        metavar="URL",
+        env="PILOT_CORE_PROXY",
+        secret=True,  # it may hold a password
+    )
     node: str = setting("", help="this node's name for the server; by itself slot@host or host", metavar="NAME")
     batch_id: str = setting("", help="the batch system's id of this pilot; by itself from its variables", metavar="ID")
     scheduler_id: str = setting("", help="id of what submitted this pilot", metavar="ID", env="PANDA_JSID")
@@ -124,21 +130,22 @@ class PilotSettings:
             raise ConfigError("--token-file needs --token-origin VO.ROLE: PanDA wants to know what the token is for")
         if self.token_origin and not self.token_file:
             raise ConfigError("--token-origin needs --token-file")
+        if self.token_file and not self.server.lower().startswith("https:"):
+            raise ConfigError(f"server {self.server}: a token is sent over https only; give an https URL")
 
 
 def _check_url(url: str) -> None:
-    """Raise `ConfigError` unless `url` can be a server's base URL."""
+    """Raise `ConfigError` unless `url` can be a server's base URL; nothing before an `@` is shown."""
+    if "@" in url:
+        raise ConfigError("server: the URL holds a user or a password; give credentials by --cert or --token-file")
     try:
         parts = urlsplit(url)
-        good = parts.scheme in {"https", "http"} and bool(parts.hostname) and (parts.port or 1) > 0
+        good = parts.scheme in {"https", "http"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
-        parts = urlsplit("")
-    if not good:
+    if not good or any(char.isspace() or not char.isprintable() for char in url):
         raise ConfigError(f"server {url!r}: not a URL like https://pandaserver.example:25443")
-    if parts.username or parts.password:
-        raise ConfigError("server: the URL holds a password; give credentials by --cert or --token-file")
-    if parts.query or parts.fragment:
+    if "?" in url or "#" in url:
         raise ConfigError(f"server {url!r}: give the base URL only, without ? and #")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,3 +86,29 @@ class Checkout:
 def checkout() -> Checkout:
     """The checkout that these tests are part of, not what is installed."""
     return Checkout(Path(__file__).resolve().parent.parent)
+
+
+_DROP_PRIVILEGES = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH (linux/capability.h)
+    if libc.prctl(24, capability, 0, 0, 0) and os.geteuid() == 0:  # PR_CAPBSET_DROP (linux/prctl.h)
+        raise OSError(ctypes.get_errno(), "prctl")
+os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
+"""
+
+
+@pytest.fixture
+def as_ordinary_user():
+    """Run Python code, with arguments, in a process for which files' permissions count even if the tests run as root.
+
+    It stays the same user, so that it can read the interpreter wherever that lies. The code's errors fail the test.
+    """
+
+    def run(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-c", _DROP_PRIVILEGES, code, *map(str, arguments)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return run

@@ -6,10 +6,11 @@ further ones through the entry-point group `pilot_core.commands.v1` (name = comm
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pilot_core._version import __version__
 from pilot_core.errors import BadInput, HandledError
@@ -42,19 +43,82 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Call a command; an error that the user can act on becomes one line on standard error and its exit code."""
+    """Call a command; an error that the user can act on becomes one line on standard error and its exit code.
+
+    What could not be written to standard output is an error too, but where its reader has gone (`| head`).
+    """
+    code = 0
     try:
-        return command()
+        with _watched_output():
+            code = command()
     except HandledError as error:
-        print(f"pilot-core: {_one_line(str(error))}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        # the reader of our output has gone (`| head`): nothing to say to anyone, nor at the flush on exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+        _say(str(error))
+        code = error.exit_code
     except KeyboardInterrupt:
-        print("pilot-core: interrupted", file=sys.stderr)
-        return 130
+        _say("interrupted")
+        code = 130
+    except _OutputLost as lost:
+        # or the interpreter, which writes out once more at its end, complains too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if not isinstance(lost.error, BrokenPipeError):
+            _say(f"standard output cannot be written: {lost.error.strerror}")
+            code = HandledError.exit_code
+    return code
+
+
+class _OutputLost(Exception):
+    """Standard output cannot be written. Told apart from other errors of that kind, which would be bugs."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class _Output:
+    """Standard output; raises `_OutputLost`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write."""
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            raise _OutputLost(error) from None
+
+    def flush(self) -> None:
+        """Write out."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise _OutputLost(error) from None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _watched_output() -> Iterator[None]:
+    """Have everything written out at the end, and what cannot be written said."""
+    if sys.stdout is None:  # closed from the start
+        yield
+        return
+    output: Any = _Output(sys.stdout)
+    with contextlib.redirect_stdout(output):
+        try:
+            yield
+        except SystemExit:  # argparse, after --help
+            output.flush()
+            raise
+        output.flush()
+
+
+def _say(text: str) -> None:
+    """Print one line to standard error, if there is one that can be written."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(f"pilot-core: {_one_line(text)}", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -90,15 +154,9 @@ def _find(name: str) -> Any:
 
     if name in BUILT_IN:
         return importlib.import_module(BUILT_IN[name][0])
-    found = _entry_points()
+    found = _commands()
     if name in found:
-        try:
-            return found[name].load()
-        except (Exception, SystemExit) as error:
-            raise HandledError(
-                f"command {name!r} of {found[name].dist.name} {found[name].dist.version} cannot be loaded: "
-                f"{type(error).__name__}: {error}; reinstall that distribution"
-            ) from error
+        return _load(name, found[name])
     if name in OURS_ELSEWHERE:
         distribution = OURS_ELSEWHERE[name][0]
         raise BadInput(f"{name!r} comes with {distribution}, which is not installed here; install it beside pilot-core")
@@ -109,16 +167,49 @@ def _find(name: str) -> Any:
     raise BadInput(f"unknown command {name!r}{did_you_mean(name, {*BUILT_IN, *OURS_ELSEWHERE, *found})}")
 
 
-def _entry_points() -> dict[str, Any]:
-    """Return the commands that other distributions offer, by name; nothing is imported."""
-    from importlib import metadata
+def _load(name: str, offers: Sequence[Any]) -> Any:
+    """Import the module of another distribution's command; raises `HandledError`."""
+    owners = [f"{offer.dist.name} {offer.dist.version}" for offer in offers]
+    if len(offers) > 1:
+        raise HandledError(f"command {name!r} is offered by {' and by '.join(owners)}; uninstall all but one")
+    try:
+        return offers[0].load()
+    except (Exception, SystemExit) as error:
+        raise HandledError(
+            f"command {name!r} of {owners[0]} cannot be loaded: {type(error).__name__}: {error}; "
+            "install that distribution again"
+        ) from error
 
-    return {entry.name: entry for entry in metadata.entry_points(group=COMMAND_GROUP)}
+
+def _commands() -> dict[str, list[Any]]:
+    """Return the entry points of other distributions' commands, by name; nothing is imported.
+
+    They are looked for where plugins are: neither the working directory nor PYTHONPATH can bring a command in, and a
+    distribution whose metadata cannot be read is passed over.
+    """
+    from importlib.metadata import Distribution
+
+    from pilot_core.plugins.places import search_places
+
+    found: dict[str, list[Any]] = {}
+    for place in search_places(()):
+        files = () if place.core_only else sorted(place.directory.glob("*.dist-info/entry_points.txt"))
+        for file in files:
+            try:
+                if COMMAND_GROUP.encode() not in file.read_bytes():
+                    continue
+                owner = Distribution.at(file.parent)
+                offered = [e for e in owner.entry_points if e.group == COMMAND_GROUP and owner.metadata["Name"]]
+            except Exception:  # noqa: BLE001, S112  (how the parser meets a damaged file is not documented)
+                continue
+            for entry in offered:
+                found.setdefault(entry.name, []).append(entry)
+    return found
 
 
 def _overview() -> str:
     """Return the text of `pilot-core --help`; it imports no command."""
-    found = _entry_points()
+    found = _commands()
     lines = [
         f"pilot-core {__version__}: a grid pilot for PanDA whose every task is a plugin",
         "",
@@ -130,10 +221,10 @@ def _overview() -> str:
     for name, (distribution, text) in OURS_ELSEWHERE.items():
         lines.append(f"  {name:14} {text}" + ("" if name in found else f" (not installed: {distribution})"))
     for name in sorted(set(found) - set(OURS_ELSEWHERE) - set(BUILT_IN)):
-        lines.append(f"  {name:14} (from {found[name].dist.name} {found[name].dist.version})")
+        lines.append(f"  {name:14} (from {found[name][0].dist.name} {found[name][0].dist.version})")
     return "\n".join([*lines, "  --version      print the version", "", HELP])
 
 
 def _one_line(text: str) -> str:
-    """Keep a message on its one line, whatever it quotes."""
-    return " ".join(text.split())
+    """Keep a message on its one line, whatever it quotes: nothing in it can move a terminal's cursor."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
