@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-INSERT OR IGNORE INTO meta VALUES ('available', 1), ('passed', 0.0);
+INSERT OR IGNORE INTO meta VALUES ('available', 1), ('passed', 0.0), ('held', 0);
 CREATE TABLE IF NOT EXISTS jobs (
     id INTEGER PRIMARY KEY, queue TEXT NOT NULL, label TEXT NOT NULL, status TEXT NOT NULL, attempt INTEGER NOT NULL,
     priority INTEGER NOT NULL, user TEXT NOT NULL, processing_type TEXT, resource_type TEXT, task_id INTEGER,
@@ -102,6 +102,17 @@ class Database:
     def available(self, value: bool) -> None:
         with self._lock:
             self._connection.execute("UPDATE meta SET value = ? WHERE key = 'available'", (int(value),))
+
+    @property
+    def adder_held(self) -> bool:
+        """Whether the Adder runs by `settle()` only, for every process on the database, whatever its delay."""
+        with self._lock:
+            return bool(self._meta("held"))
+
+    @adder_held.setter
+    def adder_held(self, value: bool) -> None:
+        with self._lock:
+            self._connection.execute("UPDATE meta SET value = ? WHERE key = 'held'", (int(value),))
 
     def pass_time(self, seconds: float) -> None:
         """Have time pass for the database, in every process on it: heartbeats become old, reports become due."""

@@ -139,10 +139,11 @@ class Updates(JobsTable):
         """Return the wall time at which the Adder next has something to do, or None: call `get` or `jobs` then."""
         with self._transaction() as connection:
             first = connection.execute("SELECT min(time) FROM reports").fetchone()[0]
-        return None if first is None or self._adder_delay is None else float(first) + self._adder_delay
+            held = self.adder_held
+        return None if first is None or held or self._adder_delay is None else float(first) + self._adder_delay
 
     def _due(self) -> None:
-        if self._adder_delay is not None:
+        if self._adder_delay is not None and not self.adder_held:
             self._add(self._connection, self._now - self._adder_delay)
 
     def _add(self, connection: sqlite3.Connection, until: float) -> list[int]:
