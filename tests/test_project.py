@@ -46,6 +46,12 @@ def test_nox_has_the_sessions_that_people_and_scripts_rely_on(checkout):
     assert found == SESSIONS
 
 
+def test_nox_tests_with_the_oldest_pluggy_that_is_allowed(checkout):
+    allowed = tomli.loads((checkout.root / "pyproject.toml").read_text())["project"]["dependencies"]
+    (oldest,) = re.findall(r'^OLDEST_PLUGGY = "(.+)"$', (checkout.root / "noxfile.py").read_text(), re.MULTILINE)
+    assert f"pluggy>={oldest}" in allowed
+
+
 def test_the_development_requirements_list_every_plugin(checkout):
     lines = (checkout.root / "requirements-dev.txt").read_text().splitlines()
     missing = []
