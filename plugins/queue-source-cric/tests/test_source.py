@@ -194,6 +194,12 @@ def test_a_url_that_is_none_is_a_handled_error(make_source, ask, url):
         ask(make_source({"url": url, "tries": 1}))
 
 
+def test_a_password_in_a_url_is_refused_and_not_shown(make_source, ask):
+    with pytest.raises(ConfigError, match=r"^https://\.\.\.@h\.example: must not hold") as caught:
+        ask(make_source({"url": "https://me:s3cret@h.example/q"}))
+    assert "s3cret" not in str(caught.value)
+
+
 def test_cancellation_ends_the_tries(site, make_source, ask):
     token = CancelToken()
     token.cancel("enough")

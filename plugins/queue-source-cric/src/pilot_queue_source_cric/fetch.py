@@ -65,8 +65,7 @@ class Fetcher:
         Raises `ConfigError` for an impossible URL, `AuthError` for 401 and 403, `RequestRefused` for other refusals,
         `CommunicationError` when the tries or the deadline are used up, `Cancelled`.
         """
-        if _scheme(url) not in {"http", "https"}:
-            raise ConfigError(f"{url}: is not an https:// or http:// URL; set queue-source.cric.url")
+        _check(url)
         clock, pause, trouble = self.context.clock, _PAUSE, ""
         for number in range(self.tries):
             if number:
@@ -119,7 +118,7 @@ class Fetcher:
         if response.status_code == 200:
             return
         if response.is_redirect:
-            place = response.headers["Location"]
+            place = response.headers["Location"].partition("?")[0]
             raise RequestRefused(
                 f"{url}: {status}: it is at {place}; set queue-source.cric.url to that if you trust it"
             )
@@ -144,12 +143,17 @@ class Fetcher:
             raise _NoAnswerError(f"the answer is not JSON: {error}") from error
 
 
-def _scheme(url: str) -> str:
-    """Return a URL's scheme, or an empty string for what is no URL."""
+def _check(url: str) -> None:
+    """Raise `ConfigError` for what is no URL, and for one with a password, which would be in every log."""
     try:
-        return urlsplit(url).scheme
-    except ValueError:
-        return ""
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(f"{url}: is not a URL: {error}; set queue-source.cric.url") from error
+    if parts.scheme not in {"http", "https"}:
+        raise ConfigError(f"{url}: is not an https:// or http:// URL; set queue-source.cric.url")
+    if "@" in parts.netloc:
+        place = f"{parts.scheme}://...@{parts.netloc.rpartition('@')[2]}"
+        raise ConfigError(f"{place}: must not hold a user name or a password; no credential is sent for queuedata")
 
 
 def _short(error: BaseException) -> str:
