@@ -22,7 +22,8 @@ class FakeClock:
 
     A wait first looks whether one of its things is ready. `Event`s and `CancelToken`s are the test's own, so if they
     are not ready the time jumps to the wait's end. Anything else (a socket, a pidfd) belongs to the real world, which
-    is given `patience` real seconds before the time jumps. A wait without an end waits for the real world only.
+    is given `patience` real seconds (at most what the wait would take) before the time jumps. A wait without an end
+    waits for the real world only.
     """
 
     def __init__(self, *, monotonic: float = 1000.0, wall: float = 1_700_000_000.0, patience: float = 30.0) -> None:
@@ -58,9 +59,10 @@ class FakeClock:
         if until is None:
             return bool(poll.poll())
         outside = any(not isinstance(thing, (Event, CancelToken)) for thing in things)
-        if poll.poll(self.patience * 1000 if outside and until > self._monotonic else 0):
-            return True
         jump = until - self._monotonic
+        patience = min(self.patience, jump) * 1000 if outside and jump > 0 else 0
+        if poll.poll(patience):
+            return True
         if jump > 0:
             self.waits.append(jump)
             self.advance(jump)

@@ -71,7 +71,8 @@ class ScriptedServer:
         self.handshake_errors: list[str] = []
         self.on_request: Callable[[Received], None] | None = None
         """Called, in the connection's thread, when a request has come in and before it is answered."""
-        self._tls = tls
+        self.tls = tls
+        """The context of connections from now on; None = plain http."""
         self._last = Answer(status=500, body="nothing scripted")
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -84,7 +85,7 @@ class ScriptedServer:
     @property
     def url(self) -> str:
         """The base URL, with the host name localhost."""
-        return f"{'https' if self._tls else 'http'}://localhost:{self.port}"
+        return f"{'https' if self.tls else 'http'}://localhost:{self.port}"
 
     def __enter__(self) -> ScriptedServer:  # noqa: PYI034  (Self is in typing from 3.11 on)
         self._acceptor.start()
@@ -121,8 +122,8 @@ class ScriptedServer:
         """Answer the requests of one connection."""
         connection = raw
         try:
-            if self._tls:
-                connection = self._tls.wrap_socket(raw, server_side=True)
+            if self.tls:
+                connection = self.tls.wrap_socket(raw, server_side=True)
                 with self._lock:
                     self._open.discard(raw)
                     self._open.add(connection)

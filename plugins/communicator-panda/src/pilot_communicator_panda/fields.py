@@ -147,7 +147,9 @@ def build(fields: Mapping[str, Field], values: Mapping[str, Any], log: logging.L
         if value is None or value == "":
             continue
         if field.kind is str:
-            made[name] = _text(name, value, field, log)
+            text = _text(name, value, field, log)
+            if text:
+                made[name] = text
         elif field.kind is float:
             made[name] = float(value)
         else:

@@ -95,6 +95,12 @@ class Channel:
         """Set anew for every request."""
         self.received = 0
         """Bytes received since it was last set to 0."""
+        self.unconfirmed = False
+        """Once it is closed: whether the server may have refused the client's certificate, so far as can be seen.
+
+        With TLS 1.3 the handshake is over before the server has looked at it. Servers send session tickets as soon as
+        they are content; what one that is not content says can be lost if it closes with our request unread.
+        """
 
     @classmethod
     def connect(cls, address: tuple[int, int, int, Any], patience: Patience) -> Channel:
@@ -176,4 +182,11 @@ class Channel:
 
     def close(self) -> None:
         """Close the connection, at once."""
+        self.unconfirmed = self._is_unconfirmed()
         self._sock.close()
+
+    def _is_unconfirmed(self) -> bool:
+        """Say whether TLS 1.3 is in use and neither an answer nor a session ticket has come."""
+        if self.received or not isinstance(self._sock, ssl.SSLSocket) or self._sock.version() != "TLSv1.3":
+            return False
+        return self._sock.session is None or not self._sock.session.has_ticket

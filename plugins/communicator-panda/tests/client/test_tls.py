@@ -94,6 +94,29 @@ def test_a_certificate_that_the_server_refuses(serve, client, limits, request, h
     assert server.requests == []
 
 
+def test_a_refusal_that_was_lost_with_the_connection_is_asked_for(serve, client, limits, authority):
+    """The server resets a new connection with our request unread, and its alert, if it sent one, is gone."""
+    mute = authority.server_context()
+    mute.num_tickets = 0
+    server = serve(Answer(fault="reset"), tls=mute)
+    strict = authority.server_context(clients=authority, optional=False)
+    server.on_request = lambda _: setattr(server, "tls", strict)
+    with pytest.raises(AuthError, match="refuses the pilot's certificate: it is missing"):
+        client(server).acquire(ASK, **limits())
+    assert server.connections == 2
+
+
+def test_a_lost_connection_is_not_taken_for_a_refusal(serve, client, limits, authority, clock):
+    mute = authority.server_context()
+    mute.num_tickets = 0
+    clock.patience = 0.2
+    server = serve(Answer(fault="reset"), tls=mute)
+    with pytest.raises(CommunicationError, match="closed the connection without an answer; a job may have been"):
+        client(server).acquire(ASK, **limits())
+    assert server.connections == 2
+    assert len(server.requests) == 1
+
+
 def test_certificate_files_that_cannot_be_used(serve, client, limits, authority, held, tmp_path):
     server = serve(NO_JOB)
     cert, key = authority.client()
