@@ -36,10 +36,9 @@ def clock():
 
 @pytest.fixture
 def clean_logging():
-    """Have no handlers at first, and put the process's logging back as it was."""
+    """Put the process's logging back as it was."""
     top, root = logging.getLogger(), logging.getLogger("pilot_core")
     handlers, level = list(top.handlers), root.level
-    top.handlers.clear()
     yield
     top.handlers[:] = handlers
     root.setLevel(level)
@@ -237,19 +236,20 @@ def test_a_line_cannot_be_forged(human):
     assert not re.search(r"^2023\S+ INFO    pilot: forged", human.getvalue(), re.MULTILINE)
 
 
-def test_arguments_that_do_not_fit_are_a_line_too_without_them(human, capsys, redactor):
+def test_arguments_that_do_not_fit_are_a_line_too_without_them(capsys, clock):
     """A plugin's slip: no traceback on standard error, and nothing of the arguments."""
+    human = io.StringIO()
+    handler = handler_of(human, clock)
 
     class Bad:
         def __str__(self):
             raise RuntimeError(CANARY)
 
-    log = logging.getLogger("pilot_core.stager.odd")
-    log.info("%d files of %s", "three", CANARY)
-    log.info("%s", Bad())
-    log.info(Bad())
+    handler.handle(record("%d files of %s", "three", CANARY))
+    handler.handle(record("%s", Bad()))
+    handler.handle(record(Bad()))
     first, second, third = human.getvalue().splitlines()
-    assert "stager.odd: %d files of %s (its arguments do not fit: TypeError, " in first
+    assert "y: %d files of %s (its arguments do not fit: TypeError, file.py:12)" in first
     assert "%s (its arguments do not fit: RuntimeError, " in second
     assert "Bad (its arguments do not fit: RuntimeError, " in third
     assert CANARY not in human.getvalue()
