@@ -55,8 +55,8 @@ class DevServer:
     """A PanDA server with its own authority, store and storages, all in one directory.
 
     As a context manager it serves in a thread of its own; `run` serves in the calling thread. `plain_port` is the port
-    for plain HTTP (0 = any free one), None for none. `adder_delay` is how many seconds after a final update the server
-    decides a job; None = never by itself.
+    for plain HTTP (0 = any free one), None for none; `storage` the directory in which the queues' storages lie.
+    `adder_delay` is how many seconds after a final update the server decides a job; None = never by itself.
     """
 
     def __init__(
@@ -68,12 +68,13 @@ class DevServer:
         port: int = 0,
         plain_port: int | None = None,
         database: Path | None = None,
+        storage: Path | None = None,
         adder_delay: float | None = 0.0,
         clock: Clock | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self.state = StateDir(state_dir, self.clock)
-        self.site = Site(queues, self.state.storage)
+        self.site = Site(queues, storage.absolute() if storage else self.state.storage)
         self.url = ""
         """Base URL, known once it serves."""
         self.plain_url = ""
@@ -153,14 +154,14 @@ class DevServer:
 
     # -- serving -----------------------------------------------------------------------------------------------------
 
-    def run(self, ready: Callable[[], None], *, signals: Sequence[int] = ()) -> None:
-        """Serve until one of the signals comes; `ready` is called as soon as clients may come.
+    def run(self, ready: Callable[[], None], *, signals: Sequence[int] = (), lifeline: int | None = None) -> None:
+        """Serve until one of the signals comes, or the end of file `lifeline`; `ready` is called once clients may come.
 
         Raises `HandledError` if it cannot serve.
         """
         host = self._prepare()
         try:
-            asyncio.run(self._serve(host, ready, signals))
+            asyncio.run(self._serve(host, ready, signals, lifeline))
         finally:
             self.store.close()
             self._store = None
@@ -190,13 +191,17 @@ class DevServer:
         except StoreUnavailable as error:
             raise ConfigError(f"database {error}; name another file with --database") from None
 
-    async def _serve(self, host: Host, ready: Callable[[], None], signals: Sequence[int]) -> None:
+    async def _serve(
+        self, host: Host, ready: Callable[[], None], signals: Sequence[int], lifeline: int | None = None
+    ) -> None:
         """Listen on both ports until someone says stop."""
         from aiohttp import web  # noqa: PLC0415
 
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         for number in signals:
             self._loop.add_signal_handler(number, self._stop.set)
+        if lifeline is not None:
+            self._loop.add_reader(lifeline, self._lifeline_cut, lifeline)
         # the protocols unpack bodies themselves: whether they may is theirs to judge
         runner = web.AppRunner(host.application(), access_log=None, auto_decompress=False, logger=_log)
         await runner.setup()
@@ -212,6 +217,12 @@ class DevServer:
         finally:
             self.state.clear_running()
             await _hang_up(runner)
+
+    def _lifeline_cut(self, lifeline: int) -> None:
+        """End, and look at the descriptor no more: it is ready for reading for ever."""
+        if self._loop and self._stop:
+            self._loop.remove_reader(lifeline)
+            self._stop.set()
 
     async def _listen(self, runner: web.AppRunner) -> None:
         from aiohttp import web  # noqa: PLC0415

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--database", type=Path, metavar="F", help="SQLite file [default: jobs.sqlite in --state-dir]")
     parser.add_argument(
+        "--storage", type=Path, metavar="D", help="directory for the queues' files [default: storage in --state-dir]"
+    )
+    parser.add_argument(
         "--adder-delay",
         type=float,
         default=1.0,
@@ -48,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ready-fd", type=int, metavar="N", help="write the JSON line to this descriptor when ready")
     parser.add_argument("--ready-file", type=Path, metavar="F", help="write the JSON line to this file when ready")
+    parser.add_argument("--lifeline-fd", type=int, metavar="N", help="end as soon as this descriptor is at its end")
     parser.add_argument(
         "--log-level",
         default="info",
@@ -58,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes."""
+    for option in ("ready_fd", "lifeline_fd"):
+        _check_descriptor(option, getattr(arguments, option))
     clock = SystemClock()
     log_to_stderr(arguments.log_level, clock)
     server = DevServer(
@@ -67,11 +74,25 @@ def run(arguments: argparse.Namespace) -> int:
         port=arguments.port,
         plain_port=arguments.plain_port,
         database=arguments.database,
+        storage=arguments.storage,
         adder_delay=arguments.adder_delay,
         clock=clock,
     )
-    server.run(lambda: _announce(server, arguments), signals=(signal.SIGINT, signal.SIGTERM))
+    ends = (signal.SIGINT, signal.SIGTERM)
+    server.run(lambda: _announce(server, arguments), signals=ends, lifeline=arguments.lifeline_fd)
     return 0
+
+
+def _check_descriptor(option: str, descriptor: int | None) -> None:
+    """Raise `BadInput` for a descriptor that was not handed down or cannot be waited for."""
+    if descriptor is None:
+        return
+    try:
+        mode = os.fstat(descriptor).st_mode
+    except (OSError, OverflowError):
+        mode = 0
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISREG(mode) and option == "ready_fd")):
+        raise BadInput(f"--{option.replace('_', '-')} {descriptor}: not an open pipe or socket")
 
 
 def _announce(server: DevServer, arguments: argparse.Namespace) -> None:
