@@ -97,7 +97,7 @@ def _distributions(places: Iterable[Place]) -> tuple[list[Found], list[str]]:
 
 def _records(item: Found) -> Iterable[tuple[Entry, Record]]:
     """Return a record for every entry point of a distribution, not judged yet."""
-    where = item.project or ("site-packages" if not (item.place.named or item.place.core_only) else "")
+    where = item.project or ("site-packages" if item.place.site else str(item.place.directory))
     entries = item.entries if not item.fault else (Entry(f"{GROUP_PREFIX}{API}", "?", "?"),)
     for entry in entries:
         yield (
@@ -108,7 +108,7 @@ def _records(item: Found) -> Iterable[tuple[Entry, Record]]:
                 api=entry.api,
                 distribution=item.distribution,
                 version=item.version,
-                where=where or str(item.place.directory),
+                where=where,
                 directory=str(item.place.directory),
             ),
         )
@@ -157,7 +157,9 @@ class _Judge(NamedTuple):
         if entry.module.split(".")[0] == "pilot_core" and canonical(name) == "pilot-core":
             return None  # it is running already
         trail = code_trail(entry.module, self.places)
-        for path in (item.info, item.info / "entry_points.txt", *trail):
+        # the directories in which they lie by themselves too: in one like /tmp anybody can add a file
+        folders = [item.place.directory, *(path.parent for path in trail[:1])]
+        for path in (*folders, item.info, item.info / "entry_points.txt", *trail):
             fault = self.trust.objection(path)
             if fault:
                 remedy = f"take that right away (chmod go-w), or install {name} where only you can write"

@@ -23,7 +23,7 @@ __all__ = ["OutOfTime", "import_budget", "prints_to_stderr"]
 
 GRACE = 1.0
 """Seconds that an import which ignores the interruption still has before the process is ended."""
-STUCK = 15.0
+STUCK = 3.0
 """Real seconds beyond the budget after which an import that lets no other thread run is ended by faulthandler."""
 
 
@@ -96,7 +96,7 @@ def prints_to_stderr() -> Iterator[None]:
     """Send what the body writes to standard output to standard error: file descriptor 1, so children's words too.
 
     Standard output holds results only. Python's own stream is emptied before and after, so that nothing that was
-    written meanwhile comes out later; a body that replaces or closes the streams does no lasting harm.
+    written meanwhile comes out later; a body that replaces the streams does no lasting harm.
     """
     streams = (sys.stdout, sys.stderr)
     _flush(sys.stdout)

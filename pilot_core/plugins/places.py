@@ -1,9 +1,10 @@
 """Where plugins are looked for, and where their code would come from. Nothing of theirs is imported here.
 
-Looked at are the interpreter's own site-packages directories and what `[plugins] paths` names. The working directory,
-PYTHONPATH and the user's site-packages are not: a payload, or whoever fills a shared directory, could leave a
-`*.dist-info` there that the next pilot would load with its credentials. Only the distribution `pilot-core` is also
-taken from beside the package that is running, since whoever can write there has no need of a plugin.
+Looked at are the interpreter's own site-packages directories, the directories that `.pth` files in them name, and what
+`[plugins] paths` names. The working directory, PYTHONPATH and the user's site-packages are not: a payload, or whoever
+fills a shared directory, could leave a `*.dist-info` there that the next pilot would load with its credentials. Only
+the distribution `pilot-core` is also taken from beside the package that is running, since whoever can write there has
+no need of a plugin.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Place(NamedTuple):
     """One directory in which distributions are looked for."""
 
     directory: Path
+    site: bool = False
+    """Whether it is a site-packages directory of the interpreter."""
     named: bool = False
     """Whether `[plugins] paths` names it."""
     core_only: bool = False
@@ -40,10 +43,8 @@ def search_places(paths: Sequence[str]) -> list[Place]:
 
     `paths` is `[plugins] paths`. Raises `ConfigError` for one that is not absolute or not a directory.
     """
-    places: dict[str, Place] = {}
-    for directory in _site_directories():
-        places.setdefault(os.path.realpath(directory), Place(directory))
     home = str(CORE.parent)
+    places = _site_places({home, os.path.realpath(".")})
     if home not in places:
         places = {home: Place(CORE.parent, core_only=True), **places}
     for text in paths:
@@ -90,10 +91,33 @@ def code_trail(module: str, places: Iterable[Place]) -> list[Path]:
     return trail
 
 
-def _site_directories() -> list[Path]:
-    """Return the interpreter's site-packages directories that it imports from, in its own order."""
-    known = {os.path.realpath(entry) for entry in site.getsitepackages()}
-    return [Path(entry) for entry in sys.path if entry and os.path.realpath(entry) in known and Path(entry).is_dir()]
+def _site_places(never: set[str]) -> dict[str, Place]:
+    """Return the site-packages directories on the path, and what their `.pth` files name, by real path.
+
+    Of the latter not those in `never`: what an editable installation names may be the working directory.
+    """
+    places: dict[str, Place] = {}
+    on_path = {os.path.realpath(entry): Path(entry) for entry in sys.path if entry and Path(entry).is_dir()}
+    sites = {os.path.realpath(entry) for entry in site.getsitepackages()}
+    for real, directory in on_path.items():
+        if real in sites:
+            places[real] = Place(directory, site=True)
+            for extra in _named_by_pth(directory):
+                if extra in on_path and extra not in never | sites:
+                    places.setdefault(extra, Place(on_path[extra]))
+    return places
+
+
+def _named_by_pth(directory: Path) -> list[str]:
+    """Return the real paths that the `.pth` files in a site-packages directory name; their code lines are not run."""
+    named = []
+    for file in sorted(directory.glob("*.pth")):
+        try:
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue
+        named += [os.path.realpath(directory / line.strip()) for line in lines if line.strip() and "\0" not in line]
+    return named
 
 
 def _find(top: str, named: list[str]) -> ModuleSpec | None:
