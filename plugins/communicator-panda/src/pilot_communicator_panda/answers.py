@@ -32,6 +32,14 @@ __all__ = [
 Redact = Callable[[str], str]
 _NOT_NOW = frozenset({408, 425, 429, 503})
 """HTTP statuses with which a server turns a request away before it works on it."""
+_NOT_UNDERSTOOD = (
+    "received invalid JSON",
+    "Not a gzipped file",
+    "required positional argument",
+    "unexpected keyword argument",
+    "invalid literal for int()",
+)
+"""What servers say, with HTTP status 500, to a request that they will never understand."""
 _RETRY = frozenset({10, 30})
 _ROLE = frozenset({60, 70})
 _WANTS = ("SSL secure connection is required", "role required", "no production/pilot role")
@@ -44,8 +52,11 @@ def excerpt(text: str, redact: Redact) -> str:
     return line if len(line) <= 200 else line[:200] + " ..."
 
 
-def http_failure(reply: Reply, what: str, where: str, redact: Redact, now: float) -> HandledError:
-    """Explain an HTTP status other than 200; `now` is the wall time, for a Retry-After that is a date."""
+def http_failure(reply: Reply, what: str, where: str, redact: Redact, *, now: float, other: str) -> HandledError:
+    """Explain an HTTP status other than 200.
+
+    `now` is the wall time, for a Retry-After that is a date; `other` the communicator for servers that have no `what`.
+    """
     status, text = reply.status, reply.body.decode("utf-8", "replace")
     told = "an HTML page" if text.lstrip().startswith("<") else excerpt(text, redact).removeprefix("ERROR : ")
     if status in _NOT_NOW:
@@ -53,19 +64,17 @@ def http_failure(reply: Reply, what: str, where: str, redact: Redact, now: float
         return AttemptFailed(f"{where} is busy (HTTP {status}): {told}", processed=False, retry_after=wait)
     if status == 401 or (status == 403 and ("oken authentication failed" in text or text.rstrip().endswith("banned"))):
         return AuthError(f"{where} does not accept the credential: {told}")
-    if status < 500 or "received invalid JSON" in text:
-        target = excerpt(reply.headers.get("Location", ""), redact)
-        return RequestRefused(f"{where} refuses {what} (HTTP {status}): {told}{_hint(status, text, target)}")
+    if status < 500 or any(phrase in text for phrase in _NOT_UNDERSTOOD):
+        hint = ""
+        if status == 403 and "is forbidden" in text:
+            hint = f"; try the communicator {other}"
+        elif 300 <= status < 400:
+            target = excerpt(reply.headers.get("Location", ""), redact)
+            hint = f"; it sends us to {target or 'another place'}: give that URL if it is yours"
+        elif status == 404:
+            hint = "; is it the URL of a PanDA server?"
+        return RequestRefused(f"{where} refuses {what} (HTTP {status}): {told}{hint}")
     return AttemptFailed(f"{where} failed with HTTP {status}: {told}")
-
-
-def _hint(status: int, text: str, target: str) -> str:
-    """Return what to do about a refusal."""
-    if status == 403 and "is forbidden" in text:
-        return "; a PanDA server before 1.0? use the communicator panda-legacy"
-    if 300 <= status < 400:
-        return f"; it sends us to {target or 'another place'}: give that URL if it is yours"
-    return "; is it the URL of a PanDA server?" if status == 404 else ""
 
 
 def _retry_after(value: str, now: float) -> float | None:

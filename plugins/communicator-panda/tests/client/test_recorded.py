@@ -74,7 +74,7 @@ def test_every_recorded_answer_to_acquire_jobs(recordings, serve, client, limits
         ("api1-022", RequestRefused, "received invalid JSON"),
         ("api1-016", CommunicationError, "Python instead of JSON"),
         ("api1-021", CommunicationError, "failed with HTTP 500"),
-        ("api1-025", RequestRefused, "use the communicator panda-legacy"),
+        ("api1-025", RequestRefused, "try the communicator panda-legacy"),
         ("api1-034", AuthError, "Token authentication failed"),
         ("api1-038", AuthError, "Signature has expired"),
         ("api1-041", AuthError, "saw neither"),
