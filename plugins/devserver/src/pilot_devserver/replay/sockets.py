@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Sockets"]
 
-TIMEOUT = 60.0
-"""Seconds to wait for an answer."""
 _LONE = frozenset({"expect"})
 """Headers that ask for an answer before the body is sent; it is sent anyway."""
 
@@ -54,7 +52,7 @@ class Sockets:
     @contextmanager
     def _connection(self, url: str, context: ssl.SSLContext | None) -> Iterator[socket.socket]:
         host, port = urlsplit(url).hostname or "", urlsplit(url).port or 443
-        with socket.create_connection((host, port), timeout=TIMEOUT) as raw:
+        with socket.create_connection((host, port)) as raw:
             if context is None:
                 yield raw
                 return
