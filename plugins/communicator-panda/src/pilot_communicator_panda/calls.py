@@ -14,7 +14,7 @@ from pilot_core import AuthError, BearerToken, CommunicationError
 
 if TYPE_CHECKING:
     from pilot_communicator_panda.http import Reply, Request
-    from pilot_communicator_panda.settings import PandaSettings
+    from pilot_communicator_panda.settings import ServerSettings
     from pilot_core import CancelToken, Context, Deadline, HandledError
 
 __all__ = ["Caller", "gzipped"]
@@ -36,7 +36,7 @@ class Caller:
 
     def __init__(
         self,
-        settings: PandaSettings,
+        settings: ServerSettings,
         context: Context,
         *,
         other: str,
