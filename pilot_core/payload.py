@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shlex
+import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from pilot_core.errors import Cancelled, JobDescriptionError, NoSpace, PilotErrorCode
+from pilot_core.api.cancel import CancelToken
+from pilot_core.api.clock import Event
+from pilot_core.errors import HandledError, JobDescriptionError, NoSpace, PilotErrorCode
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pilot_core.api.cancel import CancelToken, Deadline
+    from pilot_core.api.cancel import Deadline
     from pilot_core.api.job import Job
     from pilot_core.api.queue import Queue
 
@@ -29,18 +34,30 @@ __all__ = [
 
 PASSED = ("PATH", "LANG", "LC_*", "TZ", "USER", "LOGNAME", "SHELL", "TERM")
 """The pilot's own variables that every payload sees. Everything else is named by the queue, or not there."""
+NEVER_PASSED = "PILOT_CORE_"
+"""The beginning of the names of variables that no pattern of a queue brings to a payload: the pilot's own settings."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SECRETS_FILE = "panda_secrets.json"
+"""Where PanDA payloads look for their user's secrets; it never goes into a log archive."""
 MAX_TRANSFORMATION_BYTES = 64 * 1024 * 1024
+_PORTS = {"https": 443, "http": 80}
+_PROGRAM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=,@~-]{0,199}")
+"""The last part of a transformation's URL: a name that needs no quotes in any shell."""
 
 
 def plain_name(lfn: str) -> str:
     """Return a file name that cannot lead out of the directory it is put in; raises `JobDescriptionError`."""
-    if lfn in {"", ".", ".."} or "/" in lfn or "\0" in lfn or "\n" in lfn or len(os.fsencode(lfn)) > 255:
+    if lfn in {"", ".", ".."} or set(lfn) & set("/\0\n") or not _is_utf8(lfn) or len(lfn.encode()) > 255:
         raise JobDescriptionError(
             f"file name {lfn[:80]!r}: not a plain file name of at most 255 bytes",
             error_code=PilotErrorCode.BADOUTPUTFILENAME,
         )
     return lfn
+
+
+def _is_utf8(text: str) -> bool:
+    """Say whether a text has no lone surrogates, which JSON can bring along and neither URLs nor files can hold."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def write_secrets(file: Path, secrets: Mapping[str, str]) -> None:
@@ -106,8 +123,9 @@ def environment(job: Job, queue: Queue, home: Path, own: Mapping[str, str]) -> d
         name: value
         for name, value in own.items()
         if any(name.startswith(p[:-1]) if p.endswith("*") else name == p for p in patterns)
+        and not name.startswith(NEVER_PASSED)
     }
-    kept.setdefault("PATH", DEFAULT_PATH)
+    kept["PATH"] = kept.get("PATH") or DEFAULT_PATH
     kept.update(HOME=str(home), TMPDIR=str(home), PWD=str(home))
     kept.update(
         PandaID=str(job.id),
@@ -122,21 +140,34 @@ def environment(job: Job, queue: Queue, home: Path, own: Mapping[str, str]) -> d
 
 def allowed_url(url: str, queue: Queue) -> bool:
     """Say whether a transformation may be fetched from `url`: same scheme, host and port, below an allowed path."""
+    found = _origin_and_path(url)
+    if found is None or (found[0][0] == "http" and not queue.allow_http):
+        return False
+    bases = (_origin_and_path(base) for base in queue.transformation_urls)
+    return any(base and found[0] == base[0] and found[1].startswith(base[1].rstrip("/") + "/") for base in bases)
+
+
+def _origin_and_path(url: str) -> tuple[tuple[str, str, int], str] | None:
+    """Return (scheme, host, port) and path of an http(s) URL.
+
+    None for one that is malformed, holds credentials, or could mean another path to whoever reads it: backslashes,
+    blanks, and `..` in any number of encodings.
+    """
+    if not (url.isascii() and url.isprintable()) or " " in url or "\\" in url:
+        return None
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        return False
-    if parts.username or parts.password or ".." in parts.path.split("/"):
-        return False
-    if parts.scheme != "https" and not (parts.scheme == "http" and queue.allow_http):
-        return False
-    for base in queue.transformation_urls:
-        wanted = urlsplit(base)
-        same_host = (wanted.scheme, wanted.hostname, wanted.port) == (parts.scheme, parts.hostname, port)
-        if same_host and parts.path.startswith(wanted.path.rstrip("/") + "/"):
-            return True
-    return False
+        return None
+    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
+        return None
+    path, plain = "", parts.path
+    while path != plain:
+        path, plain = plain, unquote(plain)
+    if any(part.partition(";")[0] == ".." for part in plain.replace("\\", "/").split("/")):
+        return None
+    return (parts.scheme, parts.hostname, _PORTS[parts.scheme] if port is None else port), parts.path
 
 
 def fetch_transformation(
@@ -145,61 +176,127 @@ def fetch_transformation(
     """Return the program to run; a transformation that is a URL is fetched into the job's directory first.
 
     Only from the queue's allow-list, without credentials, without following redirects, TLS verified. Raises
-    `JobDescriptionError` with the pilot error code TRFDOWNLOADFAILURE.
+    `JobDescriptionError` or `HandledError` (TRFDOWNLOADFAILURE), `NoSpace`, or `Cancelled`, at once when the job is
+    called off; nothing of the file is left then.
     """
     url = job.transformation
     if "://" not in url:
         return url
-    code = PilotErrorCode.TRFDOWNLOADFAILURE
     if not allowed_url(url, queue):
         allowed = ", ".join(queue.transformation_urls) or "nothing"
-        raise JobDescriptionError(
-            f"transformation {url}: not below a base URL that queue {queue.name} allows ({allowed}); "
-            "add it to the queue's transformation_urls",
-            error_code=code,
+        raise _no_program(
+            url,
+            f"not below a base URL that queue {queue.name} allows ({allowed}); add it to its transformation_urls",
         )
     name = urlsplit(url).path.rsplit("/", 1)[-1]
-    if name in {"", ".", ".."}:
-        raise JobDescriptionError(f"transformation {url}: names no file", error_code=code)
-    target = directory / name
-    import requests  # noqa: PLC0415  (95 ms; loaded by the communicator in most pilots anyway)
+    if not _PROGRAM.fullmatch(name):
+        raise _no_program(url, "its last part is not a plain file name; give the file one of letters and digits")
+    cancel.raise_if_cancelled()
+    done, stop, failures = Event(), CancelToken(), list[Exception]()
+
+    def fetch() -> None:
+        try:
+            _fetch(url, directory / name, ca_file, stop)
+        except Exception as error:  # noqa: BLE001  (told below, in the job's own thread)
+            failures.append(error)
+        finally:
+            done.set()
+
+    # in a thread of its own: a server that falls silent must hold up neither a cancellation nor the deadline
+    threading.Thread(target=fetch, name="transformation", daemon=True).start()
+    deadline.wait(done, cancel)
+    stop.cancel("nobody waits for it any more")
+    if not done.is_set():
+        cancel.raise_if_cancelled()
+        raise _no_program(url, "was not fetched within the time allowed for it")
+    if failures:
+        raise failures[0]
+    return f"./{name}"
+
+
+def _no_program(url: str, why: str) -> JobDescriptionError:
+    return JobDescriptionError(f"transformation {url}: {why}", error_code=PilotErrorCode.TRFDOWNLOADFAILURE)
+
+
+def _fetch(url: str, target: Path, ca_file: Path | None, stop: CancelToken) -> None:
+    """Fetch a program; raises `HandledError`."""
+    import requests  # noqa: PLC0415  (95 ms; loaded only for those jobs)
 
     try:
         with requests.Session() as session:
             session.trust_env = False
             session.verify = str(ca_file) if ca_file else True
-            with session.get(
-                url, stream=True, allow_redirects=False, timeout=(30, min(120.0, deadline.remaining() + 1))
-            ) as response:
+            # not compressed, so that a transfer that was cut short shows in the length
+            session.headers["Accept-Encoding"] = "identity"
+            with session.get(url, stream=True, allow_redirects=False, timeout=(30, 120)) as response:
                 if response.status_code != 200:
-                    raise JobDescriptionError(
-                        f"transformation {url}: the server answered {response.status_code} {response.reason}",
-                        error_code=code,
-                    )
-                _save(response.iter_content(65536), target, url, cancel, deadline)
-    except requests.RequestException as error:
-        raise JobDescriptionError(f"transformation {url}: cannot be fetched: {error}", error_code=code) from None
-    return f"./{name}"
+                    more = " (redirects are not followed)" if response.is_redirect else ""
+                    raise _no_program(url, f"the server answered {response.status_code} {response.reason}{more}")
+                length = response.headers.get("Content-Length", "")
+                _save(response.iter_content(65536), target, url, int(length) if length.isdecimal() else None, stop)
+    except OSError as error:  # all of requests' errors are, too
+        raise _no_program(url, f"cannot be fetched: {_cause(error)}") from None
 
 
-def _save(chunks: Iterable[bytes], target: Path, url: str, cancel: CancelToken, deadline: Deadline) -> None:
-    """Write a fetched program, executable, and never through a link."""
-    size = 0
+def _cause(error: BaseException) -> str:
+    """Return in a few words why a request failed; requests and urllib3 wrap the reason several times."""
+    import socket  # noqa: PLC0415
+    import ssl  # noqa: PLC0415
+
+    import requests  # noqa: PLC0415
+
+    found: list[BaseException] = [error]
+    for outer in found:  # grows while it is walked
+        inner = (outer.__cause__, outer.__context__, getattr(outer, "reason", None), *outer.args)
+        found += [one for one in inner if isinstance(one, BaseException) and not any(one is other for other in found)]
+    for one in found:
+        if isinstance(one, ssl.SSLCertVerificationError):
+            return f"the server's certificate is not trusted ({one.verify_message}); give its authority by --ca-file"
+        if isinstance(one, socket.gaierror):
+            return f"the host is not known ({one.strerror})"
+    for one in found:
+        if isinstance(one, (requests.Timeout, TimeoutError)):
+            return "the server does not answer"
+        if isinstance(one, OSError) and one.strerror:
+            return one.strerror
+    return str(found[-1])[:200] or type(error).__name__
+
+
+def _save(chunks: Iterable[bytes], target: Path, url: str, length: int | None, stop: CancelToken) -> None:
+    """Write a fetched program, executable, and never through a link or over another file; whole or not at all."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    stop.raise_if_cancelled()
     try:
-        with os.fdopen(os.open(target, flags, 0o700), "wb") as file:
-            for chunk in chunks:
-                cancel.raise_if_cancelled()
-                deadline.raise_if_passed(f"transformation {url}")
-                size += len(chunk)
-                if size > MAX_TRANSFORMATION_BYTES:
-                    raise JobDescriptionError(
-                        f"transformation {url}: larger than {MAX_TRANSFORMATION_BYTES // 1024**2} MiB",
-                        error_code=PilotErrorCode.TRFDOWNLOADFAILURE,
-                    )
-                file.write(chunk)
+        descriptor = os.open(target, flags, 0o700)
     except OSError as error:
-        raise NoSpace(f"transformation {url}: cannot be written to {target}: {error.strerror}") from None
-    except Cancelled:
-        target.unlink(missing_ok=True)
-        raise
+        raise _not_written(url, target, error) from None
+    size, whole = 0, False
+    try:
+        for chunk in chunks:
+            stop.raise_if_cancelled()
+            size += len(chunk)
+            if size > MAX_TRANSFORMATION_BYTES:
+                raise _no_program(url, f"larger than {MAX_TRANSFORMATION_BYTES // 1024**2} MiB")
+            _write(descriptor, chunk, target, url)
+        if length is not None and size != length:
+            raise _no_program(url, f"the transfer ended after {size} of {length} bytes")
+        whole = True
+    finally:
+        os.close(descriptor)
+        if not whole:
+            target.unlink(missing_ok=True)
+
+
+def _write(descriptor: int, data: bytes, target: Path, url: str) -> None:
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except OSError as error:
+        raise _not_written(url, target, error) from None
+
+
+def _not_written(url: str, target: Path, error: OSError) -> HandledError:
+    text = f"transformation {url}: cannot be written to {target}: {error.strerror}"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return NoSpace(text)
+    return HandledError(text, error_code=PilotErrorCode.TRFDOWNLOADFAILURE)
