@@ -6,7 +6,6 @@ depends on, is the user's own.
 
 from __future__ import annotations
 
-import ast
 import base64
 import binascii
 import json
@@ -149,6 +148,8 @@ def _closing_brace(text: str, start: int) -> int | None:
 
 def _dictionary(name: str, literal: str) -> dict[str, Any]:
     """Return a Python dictionary written as a literal (nothing is executed), or a JSON object."""
+    import ast  # noqa: PLC0415  (rare)
+
     try:
         value = ast.literal_eval(literal)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
