@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -36,14 +37,18 @@ DEFAULT_QUEUE = "DEV_QUEUE"
 _log = logging.getLogger(__name__)
 
 
-def installed_protocols(clock: Clock, work_dir: Path) -> list[ServerProtocol]:
-    """Return every server protocol that is installed, by the plugins' names. Raises `PluginError` if there is none."""
+def installed_protocols(clock: Clock, work_dir: Path) -> dict[str, ServerProtocol]:
+    """Return every server protocol that is installed by its name, in the order in which they are asked: by priority.
+
+    Raises `PluginError` if there is none.
+    """
     from pilot_core.plugins import Registry  # noqa: PLC0415
 
-    made: list[ServerProtocol] = []
-    for loaded in Registry.discover(clock=clock).providers("pilot_server_protocols"):
+    made: dict[str, ServerProtocol] = {}
+    found = Registry.discover(clock=clock).providers("pilot_server_protocols")
+    for loaded in sorted(found, key=lambda item: (item.provider.priority, item.provider.name)):
         context = Context(clock=clock, log=logging.getLogger(f"pilot_core.{loaded.name}"), work_dir=work_dir)
-        made.append(loaded.provider.factory(loaded.provider.settings(), context))
+        made[loaded.provider.name] = loaded.provider.factory(loaded.provider.settings(), context)
         _log.info("protocol %s (%s %s)", loaded.name, loaded.distribution, loaded.version)
     if not made:
         raise PluginError("no server protocol is installed; install pilot-communicator-panda beside pilot-devserver")
@@ -176,7 +181,7 @@ class DevServer:
         self.state.prepare(() if self._host in EVERYWHERE else (self._host,))
         self.site.prepare()
         authenticator = Authenticator(self.state.tokens(), self.state.roles())
-        protocols = installed_protocols(self.clock, self.state.path)
+        protocols = list(installed_protocols(self.clock, self.state.path).values())
         store = self._store = self._open_store()
         for queue in self.site.queues.values():
             store.set_queue(queue.name, data=queue.queuedata())
@@ -188,8 +193,8 @@ class DevServer:
 
         try:
             return SqliteStore(self._database, clock=self.clock, adder_delay=self._adder_delay)
-        except StoreUnavailable as error:
-            raise ConfigError(f"database {error}; name another file with --database") from None
+        except (StoreUnavailable, sqlite3.Error) as error:
+            raise ConfigError(f"database {self._database}: {error}; name another file with --database") from None
 
     async def _serve(
         self, host: Host, ready: Callable[[], None], signals: Sequence[int], lifeline: int | None = None

@@ -111,7 +111,7 @@ class Control(Updates):
         return [int(row["id"]) for row in lost]
 
     def _is_lost(self, row: sqlite3.Row) -> bool:
-        silent = self._now - row["modified"]
+        silent = self._now - float(row["modified"])
         if row["status"] == "sent":
             return silent > _SENT_LIMIT
         if row["status"] in ("starting", "running"):

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from pilot_devserver.identity import Authenticator
     from pilot_devserver.replay.recording import Exchange
 
-__all__ = ["LEGACY", "Direct"]
+__all__ = ["LEGACY", "LEGACY_PATH", "LEGACY_PORTS", "NOT_INSTALLED", "Direct"]
 
 LEGACY = "panda-legacy"
+LEGACY_PATH = "/server/panda/"
 LEGACY_PORTS = frozenset({25444, 25081})
 """Ports of the second server of the recordings, 0.8.1; the first knows no form API."""
+NOT_INSTALLED = "it needs the form API, and pilot-communicator-panda-legacy is not installed"
 
 
 class Direct:
@@ -38,6 +40,11 @@ class Direct:
         self._store = store
         self._wallet = wallet
         self._authenticator = authenticator
+
+    def obstacle(self, exchange: Exchange) -> str:
+        """Return why the protocols cannot answer; empty = they can."""
+        wanted = exchange.port in LEGACY_PORTS and exchange.path.startswith(LEGACY_PATH)
+        return NOT_INSTALLED if wanted and LEGACY not in self._protocols else ""
 
     def send(self, exchange: Exchange) -> Reply:
         """Send a request and return the answer."""

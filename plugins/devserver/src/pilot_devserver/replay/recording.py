@@ -57,6 +57,16 @@ class Exchange:
     """Seconds since 1970, from the answer's Date."""
 
     @property
+    def series(self) -> str:
+        """Return the part of the id before its number."""
+        return _order(self.id)[0]
+
+    @property
+    def number(self) -> int:
+        """Return the number within the series."""
+        return _order(self.id)[1]
+
+    @property
     def port(self) -> int:
         """Return the server's port, which tells the server and whether it spoke TLS."""
         return int(self.header("host").rpartition(":")[2] or 443)
@@ -93,8 +103,8 @@ def load(paths: Iterable[Path]) -> list[Exchange]:
     first: dict[str, float] = {}
     for exchange in ordered:
         if exchange.time is not None:
-            first.setdefault(_order(exchange.id)[0], exchange.time)
-    ordered.sort(key=lambda exchange: first.get(_order(exchange.id)[0], 0.0))
+            first.setdefault(exchange.series, exchange.time)
+    ordered.sort(key=lambda exchange: first.get(exchange.series, 0.0))
     return [_with_body(ordered, index) for index in range(len(ordered))]
 
 

@@ -27,6 +27,10 @@ KNOWN_LEFT_OUT: Mapping[str, str] = MappingProxyType(
 class Sender(Protocol):
     """A way to send a recorded request."""
 
+    def obstacle(self, exchange: Exchange) -> str:
+        """Return why this server cannot answer as the recorded one; empty = it can."""
+        ...
+
     def send(self, exchange: Exchange) -> Reply:
         """Send a request and return the answer."""
         ...
@@ -54,7 +58,7 @@ def replay(exchanges: Sequence[Exchange], store: SqliteStore, sender: Sender) ->
     outcomes = []
     for index, exchange in enumerate(exchanges):
         scene.prepare(index)
-        reason = _why_left_out(exchange)
+        reason = _why_left_out(exchange) or sender.obstacle(exchange)
         found = [] if reason else differences(exchange, sender.send(exchange))
         outcomes.append(Outcome(exchange, reason, found))
     store.available, store.adder_held = True, False

@@ -40,6 +40,8 @@ NO_SUCH_JOB = 900_000
 """Ids from here on were made up by who recorded, to ask for jobs that do not exist."""
 OTHER_QUEUE = "REPLAY_OTHER"
 SENT_SECONDS = 60.0
+LOOK_AHEAD = 8
+"""How many numbers later a job is handed out that an earlier exchange did not match."""
 _ID_KEYS = ("job_id", "job_ids", "jobId", "pandaID", "ids")
 
 
@@ -63,7 +65,7 @@ class Scene:
         if queue:
             # the only queue status that shows in a protocol
             self._store.set_queue(queue, status="test" if "test status" in title else "online")
-        self._submit(index if "no match" not in title else self._next_with_jobs(index))
+        self._submit(self._next_with_jobs(index) if "no match" in title else index)
         self._add_unseen(exchange)
         self._add_secrets(index)
         self._store.available = "PostgreSQL stopped" not in title
@@ -91,7 +93,13 @@ class Scene:
     # -- jobs ----------------------------------------------------------------------------------------------------------
 
     def _next_with_jobs(self, index: int) -> int:
-        return next((later for later in range(index, len(self._jobs)) if self._jobs[later]), index)
+        """Return the next exchange that shows jobs, if it belongs to what the title tells: that they do not match."""
+        here = self._exchanges[index]
+        for later in range(index, len(self._jobs)):
+            there = self._exchanges[later]
+            if self._jobs[later] and there.series == here.series and there.number - here.number <= LOOK_AHEAD:
+                return later
+        return index
 
     def _submit(self, index: int) -> None:
         """Submit the jobs that an answer shows."""
@@ -133,10 +141,18 @@ class Scene:
         if not jobs or jobs[0].get("nSent") in (None, 0):
             return
         missing = jobs[0]["nSent"] - len(jobs) - self._store.sent_count(queue, seconds)
+        if missing < 0:
+            self._hear_of_pilots(queue, -missing)
         if missing > 0:
             first = NO_SUCH_JOB - 10 * (index + 1)
             ghosts = self._store.submit([JobSpec(queue=queue, priority=10**6)] * missing, first_id=first)
             self._store.dispatch(JobFilter(queue=queue, limit=len(ghosts)))
+
+    def _hear_of_pilots(self, queue: str, count: int) -> None:
+        """Have pilots report what the recordings do not show, so that fewer jobs are just sent."""
+        sent = [job for job in self._store.jobs(queue=queue, status="sent") if job.label in ("managed", "test")]
+        for job in sent[:count]:
+            self._store.update(job.id, "running", attempt=job.attempt, values={})
 
     # -- secrets -------------------------------------------------------------------------------------------------------
 

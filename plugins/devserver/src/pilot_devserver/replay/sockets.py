@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from pilot_core.errors import BadInput
 from pilot_devserver.replay.compare import Reply
-from pilot_devserver.replay.who import Wallet, certificate_kind, is_plain
+from pilot_devserver.replay.direct import LEGACY_PATH, LEGACY_PORTS, NOT_INSTALLED
+from pilot_devserver.replay.who import ANONYMOUS, Wallet, certificate_kind, is_plain
 
 if TYPE_CHECKING:
     from pilot_devserver.replay.recording import Exchange
@@ -35,6 +36,23 @@ class Sockets:
         self._ca_file = ca_file
         self._wallet = wallet
         self._contexts: dict[str, ssl.SSLContext] = {}
+        self._forms: bool | None = None
+
+    def obstacle(self, exchange: Exchange) -> str:
+        """Return why the server cannot answer as the recorded one: it is one server, and there were two."""
+        if not exchange.path.startswith(LEGACY_PATH):
+            return ""
+        if self._forms is None:
+            self._forms = self._ask_for_forms()
+        if exchange.port in LEGACY_PORTS:
+            return "" if self._forms else NOT_INSTALLED
+        return "panda-server 1.0.4 forbids the form API, and this server has it" if self._forms else ""
+
+    def _ask_for_forms(self) -> bool:
+        request = f"GET {LEGACY_PATH}isAlive HTTP/1.0\r\n\r\n".encode()
+        with self._connection(self._running.url, self._context(ANONYMOUS)) as connection:
+            connection.sendall(request)
+            return _read(connection, "GET").status == 200
 
     def send(self, exchange: Exchange) -> Reply:
         """Send a request and return the answer; raises `BadInput` if the server cannot be reached."""

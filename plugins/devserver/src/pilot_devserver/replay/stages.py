@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pilot_core.api.clock import Clock, SystemClock
-from pilot_core.api.provider import Context
-from pilot_core.errors import BadInput, PluginError
+from pilot_core.api.clock import SystemClock
+from pilot_core.errors import BadInput
 from pilot_devserver.certificates import Authority
+from pilot_devserver.devserver import installed_protocols
 from pilot_devserver.identity import Authenticator
 from pilot_devserver.replay.direct import Direct
 from pilot_devserver.replay.runner import Outcome, replay
@@ -22,23 +21,9 @@ if TYPE_CHECKING:
     from pilot_core.api.server import ServerProtocol
     from pilot_devserver.replay.recording import Exchange
 
-__all__ = ["protocols", "replay_in_process", "replay_over_sockets"]
+__all__ = ["replay_in_process", "replay_over_sockets"]
 
 PILOT_FQANS = ("/wlcg/Role=production",)
-
-
-def protocols(clock: Clock, work_dir: Path) -> dict[str, ServerProtocol]:
-    """Return the installed server protocols by name, in the order in which they are asked."""
-    from pilot_core.plugins import Registry  # noqa: PLC0415
-
-    made: dict[str, ServerProtocol] = {}
-    found = Registry.discover(clock=clock).providers("pilot_server_protocols")
-    for loaded in sorted(found, key=lambda item: item.provider.priority):
-        context = Context(clock=clock, log=logging.getLogger(f"pilot_core.{loaded.name}"), work_dir=work_dir)
-        made[loaded.provider.name] = loaded.provider.factory(loaded.provider.settings(), context)
-    if not made:
-        raise PluginError("no server protocol is installed; install pilot-communicator-panda beside pilot-devserver")
-    return made
 
 
 def replay_in_process(
@@ -51,7 +36,7 @@ def replay_in_process(
     wallet = Wallet(pilot, authority, TokenIssuer.create(clock), clock)
     store = SqliteStore(None, clock=clock, adder_delay=None)
     try:
-        asked = protocols(clock, Path.cwd()) if known is None else known
+        asked = installed_protocols(clock, Path.cwd()) if known is None else known
         authenticator = Authenticator(wallet.issuer, {pilot.dn: PILOT_FQANS})
         return replay(exchanges, store, Direct(asked, store, wallet, authenticator))
     finally:
