@@ -83,8 +83,10 @@ def test_a_query_will_do(form, submit):
         (
             "updateWorkerPilotStatus",
             {"site": "Q"},
-            "updateWorkerPilotStatus() missing 3 required positional arguments:"
-            " 'workerID', 'harvesterID', and 'status'",
+            (
+                "updateWorkerPilotStatus() missing 3 required positional arguments:"
+                " 'workerID', 'harvesterID', and 'status'"
+            ),
         ),
         ("isAlive", {"x": 1}, "isAlive() got an unexpected keyword argument 'x'"),
     ],

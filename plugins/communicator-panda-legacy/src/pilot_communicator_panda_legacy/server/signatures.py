@@ -19,9 +19,9 @@ _DISPATCHER, _USERS = "pandaserver.jobdispatcher.JobDispatcher", "pandaserver.us
 _UTILITIES = "pandaserver.taskbuffer.Utils"
 
 
-def _parameters(required: str, optional: str = "", **defaults: Any) -> Mapping[str, Any]:
+def _parameters(required: str, optional: str = "", defaults: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
     names = dict.fromkeys(required.split(), MISSING) | dict.fromkeys(optional.split())
-    return MappingProxyType({**names, **defaults})
+    return MappingProxyType({**names, **(defaults or {})})
 
 
 _GET_JOB = """
@@ -38,16 +38,18 @@ maxVMEM maxSWAP maxPSS avgRSS avgVMEM avgSWAP avgPSS totRCHAR totWCHAR totRBYTES
 rateRBYTES rateWBYTES corruptedFiles meanCoreCount cpu_architecture_level grid source_site destination_site
 """
 
+_TEXTS = {"xml": "", "pilotLog": "", "metaData": "", "stdout": ""}
+
 SIGNATURES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "isAlive": _parameters(""),
-        "getJob": _parameters("siteName", _GET_JOB, timeout=60),
-        "updateJob": _parameters("jobId state", _UPDATE_JOB, timeout=60, xml="", pilotLog="", metaData="", stdout=""),
+        "getJob": _parameters("siteName", _GET_JOB, {"timeout": 60}),
+        "updateJob": _parameters("jobId state", _UPDATE_JOB, {"timeout": 60, **_TEXTS}),
         "updateJobsInBulk": _parameters("jobList", "harvester_id"),
-        "getStatus": _parameters("ids", timeout=60),
-        "checkJobStatus": _parameters("ids", timeout=60),
-        "updateWorkerPilotStatus": _parameters("site workerID harvesterID status", "node_id", timeout=60),
-        "getResourceTypes": _parameters("", timeout=30),
+        "getStatus": _parameters("ids", "", {"timeout": 60}),
+        "checkJobStatus": _parameters("ids", "", {"timeout": 60}),
+        "updateWorkerPilotStatus": _parameters("site workerID harvesterID status", "node_id", {"timeout": 60}),
+        "getResourceTypes": _parameters("", "", {"timeout": 30}),
         "getProxy": _parameters("", "role dn"),
         "get_access_token": _parameters("client_name", "token_key"),
         "get_token_key": _parameters("client_name"),
