@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,9 @@ EPILOG = (
     "Plugins are looked for in this Python's site-packages and in what [plugins] paths names, never in the working "
     "directory, PYTHONPATH or the user site, nor where others may write."
 )
+FOLDING = {"provides", "distribution", "where", "capabilities", "requires"}
+"""Columns that may take several lines on a narrow terminal."""
+LEAST_WIDTH = 16
 WAYS = (("stage-in", "pilot_stagein", "read"), ("stage-out", "pilot_stageout", "write"))
 
 
@@ -193,8 +197,9 @@ def _print_table(records: Sequence[Record], *, checked: bool) -> None:
         print("no plugins", file=sys.stderr)
         return
     if sys.stdout.isatty():
-        _print_on_terminal(records, checked=checked)
-        return
+        with contextlib.suppress(ImportError):  # this command must work where others do not
+            _print_on_terminal(records, checked=checked)
+            return
     head, *lines = _aligned([headings(checked=checked), *(cells(record, checked=checked) for record in records)])
     print(head[2:])
     for record, line in zip(records, lines, strict=True):
@@ -207,22 +212,26 @@ def _print_on_terminal(records: Sequence[Record], *, checked: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    room = Console().width
+    wide = _fitting(records, room, checked=checked)
+    # what only an import can tell goes below each row where there is no room for it beside
+    beside = checked and sum(wide) + 2 * len(wide) <= room
+    widths = wide if beside or not checked else _fitting(records, room, checked=False)
+    console = Console(highlight=False, width=max(room, sum(widths) + 2 * len(widths)))
     colours = {"ok": "green", "found": "green", "blocked": "yellow", "shadowed": "yellow"}
-    rows = [cells(record, checked=checked) for record in records]
-    widths = _widths([headings(checked=checked), *rows], console.width)
 
     def fresh(*, header: bool) -> Table:
         table = Table(box=None, pad_edge=False, show_header=header, padding=(0, 2, 0, 0), header_style="bold")
-        for heading, width in zip(headings(checked=checked), widths, strict=True):
+        for heading, width in zip(headings(checked=beside), widths, strict=True):
             table.add_column(heading, width=width, overflow="fold")
         return table
 
     table = fresh(header=True)
-    for record, line in zip(records, rows, strict=True):
-        status = Text(line[0], style=colours.get(line[0], "red"))
-        table.add_row(status, *(Text(cell) for cell in line[1:]))
-        if details := _details(record):
+    for record in records:
+        status, *rest = cells(record, checked=beside)
+        table.add_row(Text(status, style=colours.get(status, "red")), *map(Text, rest))
+        details = _details(record) if beside or not checked else [*_measured(record), *_details(record)]
+        if details:
             console.print(table)
             for detail in details:
                 console.print(Text(f"    {detail}", style="dim"), soft_wrap=True)
@@ -231,9 +240,23 @@ def _print_on_terminal(records: Sequence[Record], *, checked: bool) -> None:
         console.print(table)
 
 
-def _widths(lines: Sequence[Sequence[str]], room: int) -> list[int]:
-    """Return the columns' widths; where the room does not do, the widest give way first."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    while sum(widths) + 2 * len(widths) > room and max(widths) > 8:
-        widths[widths.index(max(widths))] -= 1
+def _measured(record: Record) -> list[str]:
+    """Return what only an import can tell as a line of its own."""
+    names = headings(checked=True)[len(headings(checked=False)) :]
+    values = cells(record, checked=True)[-len(names) :]
+    line = "; ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True) if value)
+    return [line] if line else []
+
+
+def _fitting(records: Sequence[Record], room: int, *, checked: bool) -> list[int]:
+    """Return the columns' widths; where the room does not do, those of long texts give way, the widest first."""
+    names = headings(checked=checked)
+    lines = [names, *(cells(record, checked=checked) for record in records)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
+    folding = [names.index(name) for name in names if name in FOLDING]
+    while sum(widths) + 2 * len(widths) > room:
+        widest = max(folding, key=lambda column: widths[column])
+        if widths[widest] <= LEAST_WIDTH:
+            break
+        widths[widest] -= 1
     return widths

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pilot_core.errors import ConfigError
-from pilot_core.plugins import PluginSettings, Status
+from pilot_core.plugins import PluginSettings, Status, places
 from pilot_core.plugins.discovery import discover
 from pilot_core.plugins.trust import Trust
 
@@ -279,6 +279,17 @@ def test_what_lies_in_site_packages_is_shown_as_that(shelf, monkeypatch):
     assert any("pilot-core itself is not installed" in note for note in found.notes)
 
 
+def test_beside_the_running_pilot_only_its_own_metadata_counts(shelf, monkeypatch):
+    shelf.add("pilot-evil", "stager.evil", NEVER)
+    shelf.add("pilot-core", {"stager.file": "pilot_core.builtin.file_stager"}, version="0.0.7", module="other")
+    monkeypatch.setattr(places, "CORE", shelf.path / "pilot_core")
+    found = discover(PluginSettings())
+    names = {(record.entry_point, record.distribution, record.version) for record in found.records}
+    assert ("stager.file", "pilot-core", "0.0.7") in names
+    assert "stager.evil" not in {name for name, _, _ in names}
+    assert any("the metadata of 0.0.7 is installed" in note for note in found.notes)
+
+
 def planted(shelf, place):
     """Plant a plugin in a directory, one that leaves a mark when it is imported."""
     place.mkdir(parents=True, mode=0o755, exist_ok=True)
@@ -402,6 +413,9 @@ def test_an_editable_installation_is_checked_where_its_source_is(shelf, tmp_path
     assert only(shelf.discover()).status is Status.FOUND
     source.chmod(0o757)
     assert refused(shelf) == f"everybody may write {source}"
+    source.chmod(0o755)
+    shelf.path.chmod(0o1777)
+    assert refused(shelf) == f"everybody may write {shelf.path}"
 
 
 def test_a_refused_plugin_does_not_disturb_the_one_of_the_same_name(shelf, tmp_path):

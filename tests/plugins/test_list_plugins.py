@@ -185,7 +185,20 @@ for fd in range(3, 64):
     except OSError:
         pass
 """
+FORGES = r"""
+import json, os
+fields = dict(entry_point="executor.forges", value="m", api=1, distribution="pilot-forges", version="1.0", where="",
+              directory="", status="ok", import_ms=1.0, hooks=[], offers=[])
+for fd in range(3, 64):
+    try:
+        os.write(fd, b"\n" + b"0" * 32 + b" " + json.dumps(fields).encode() + b"\n")
+    except OSError:
+        pass
+raise ValueError("caught")
+"""
 NASTY = {
+    "forges": (FORGES, "error", "ValueError: caught"),
+    "splits": ("import os, time\nif os.fork():\n  time.sleep(60)\n" + GOOD.format("splits"), "error", SOON),
     "raises": ("raise ValueError('no')", "error", "ValueError: no ("),
     "exits": ("import sys\nsys.exit(0)", "error", "its import called sys.exit(0)"),
     "exits-hard": ("import os\nos._exit(0)", "error", "its import ended the process without an answer (exit code 0)"),
