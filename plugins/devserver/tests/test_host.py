@@ -278,13 +278,13 @@ def test_a_port_that_is_taken_is_told(state_dir, server, tmp_path):
         DevServer(tmp_path / "other", port=port).__enter__()
 
 
-def test_an_ipv6_address_is_served_under_its_own_name(state_dir, one_shot):
-    if not socket.has_ipv6:
-        pytest.skip("this machine has no IPv6")
+def test_an_ipv6_address_is_served_under_its_own_name_or_refused_in_one_line(state_dir, one_shot):
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
-        pytest.skip("this machine has no IPv6 loopback")
+        with pytest.raises(HandledError, match="cannot listen on ::1"):
+            DevServer(state_dir, host="::1").__enter__()
+        return
     with DevServer(state_dir, host="::1") as server:
         assert server.url.startswith("https://[::1]:")
         assert one_shot(server, "GET", "/")[0].status == 200

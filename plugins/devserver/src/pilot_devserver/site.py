@@ -6,16 +6,21 @@ CRIC's field names are those that PanDA Pilot 3.11.5.1 reads (`info/queuedata.py
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from pilot_core.errors import BadInput
+
 if TYPE_CHECKING:
     from pilot_devserver.statedir import StateDir
 
 __all__ = ["Site", "SiteQueue"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,10 @@ class Site:
     """All queues of a server."""
 
     def __init__(self, names: Sequence[str], storage: Path) -> None:
+        """Raise `BadInput` for a name that cannot be a queue's."""
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise BadInput(f"queue {name!r}: use letters, digits, dots, dashes and underscores, at most 60")
         self.queues: Mapping[str, SiteQueue] = {
             name: SiteQueue(name, storage / f"{name}_DATADISK") for name in dict.fromkeys(names)
         }
@@ -129,11 +138,11 @@ class Site:
         for queue in self.queues.values():
             lines += [
                 "",
-                f"[queues.{queue.name}]",
+                f"[queues.{text(queue.name)}]",
                 *(f"{activity} = [{text(queue.rse)}]" for activity in ("read", "write", "log")),
                 f"transformation_urls = [{text(url + '/trf')}]",
                 "",
-                f"[queues.{queue.name}.storages.{queue.rse}]",
+                f"[queues.{text(queue.name)}.storages.{text(queue.rse)}]",
                 f"url = {text(queue.storage_url)}",
                 'layout = "flat"',
             ]

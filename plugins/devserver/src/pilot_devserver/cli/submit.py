@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,7 +106,7 @@ def _into_database(state: StateDir, database: Path, templates: Sequence[JobTempl
             return store.submit(
                 _specs(Preparation(site.queues.values(), state.transformations, "", copy=copy), templates)
             )
-    except StoreUnavailable as error:
+    except (StoreUnavailable, sqlite3.Error) as error:
         raise ConfigError(f"{database}: {error}") from None
 
 

@@ -56,19 +56,20 @@ def check_masses(outputs: Mapping[str, Path], data: Path) -> str:
     """Check the muon pairs and their histogram."""
     muons = _rows(data / MUONS)
     wanted = [
-        (one["event"], _mass(one, other))
+        (one["run"], one["event"], _mass(one, other))
         for number, one in enumerate(muons)
         for other in muons[number + 1 :]
         if one["event"] == other["event"] and int(one["charge"]) * int(other["charge"]) < 0
     ]
     pairs = _rows(outputs["dimuon-pairs.csv"])
-    _expect("events of the pairs", [pair["event"] for pair in pairs], [event for event, _ in wanted])
-    for pair, (event, mass) in zip(pairs, wanted, strict=True):
-        _expect_close(f"mass of a pair of event {event}", float(pair["mass"]), mass, 1e-3)
-    octaves = Counter(math.floor(math.log2(mass)) for _, mass in wanted)
+    events = [(run, event) for run, event, _ in wanted]
+    _expect("events of the pairs", [(pair["run"], pair["event"]) for pair in pairs], events)
+    for pair, (_, event, mass) in zip(pairs, wanted, strict=True):
+        _expect_close(f"mass of a pair of event {event}", float(pair["mass"]), mass, 1e-4)
+    octaves = Counter(math.floor(math.log2(mass)) for _, _, mass in wanted)
     histogram = {float(line["from"]): int(line["pairs"]) for line in _rows(outputs["dimuon-histogram.csv"])}
     _expect("histogram", histogram, {2.0**step: octaves[step] for step in range(-2, 7)})
-    near_z = sum(abs(mass - 91.19) < 5 for _, mass in wanted)
+    near_z = sum(abs(mass - 91.19) < 5 for _, _, mass in wanted)
     return f"{len(wanted)} muon pairs, {near_z} of them within 5 GeV of the Z boson"
 
 
@@ -80,14 +81,14 @@ def check_particles(outputs: Mapping[str, Path], data: Path) -> str:
     kinds = Counter(_kind(abs(int(row["ID"]))) for row in rows)
     _expect("kinds", summary["kinds"], dict(kinds))
     lifetimes = {
-        row["Name"]: HBAR_GEV_SECONDS * 1000 / float(row["Width"])
+        (int(row["ID"]), row["Name"]): HBAR_GEV_SECONDS * 1000 / float(row["Width"])
         for row in rows
         if float(row["Width"]) > 0 and not row["ID"].startswith("-")
     }
-    longest = sorted(lifetimes, key=lambda name: -lifetimes[name])[:5]
-    _expect("longest lived", [item["name"] for item in summary["longest_lived"]], longest)
+    longest = sorted(lifetimes, key=lambda particle: -lifetimes[particle])[:5]
+    _expect("longest lived", [(item["id"], item["name"]) for item in summary["longest_lived"]], longest)
     for item in summary["longest_lived"]:
-        wanted = lifetimes[item["name"]]
+        wanted = lifetimes[item["id"], item["name"]]
         _expect_close(f"lifetime of {item['name']}", item["seconds"], wanted, wanted * 1e-9)
     _expect("heaviest", summary["heaviest"], "t")
     return f"{len(rows)} particles, {kinds['meson']} mesons and {kinds['baryon']} baryons among them"
@@ -125,7 +126,7 @@ def check_summary(outputs: Mapping[str, Path], data: Path) -> str:
     muons, jets = _rows(data / MUONS), _rows(data / JETS)
     counts = [Counter(int(row["event"]) for row in rows) for rows in (muons, jets)]
     events = json.loads(outputs["events.json"].read_text(encoding="utf-8"))["events"]
-    _expect("events", {item["event"] for item in events}, {*counts[0], *counts[1]})
+    _expect("events", sorted((item["run"], item["event"]) for item in events), _events([*muons, *jets]))
     for item in events:
         number = item["event"]
         _expect(
@@ -135,3 +136,8 @@ def check_summary(outputs: Mapping[str, Path], data: Path) -> str:
         _expect_close(f"sum of event {number}", item["ht"], math.fsum(momenta), 1e-3)
         _expect(f"leading jet of event {number}", item["leading_jet"], max(momenta, default=None))
     return f"{len(events)} events joined, {len(jets)} jets"
+
+
+def _events(rows: list[dict[str, str]]) -> list[tuple[int, int]]:
+    """Return (run, event) of each event once, in order."""
+    return sorted({(int(row["run"]), int(row["event"])) for row in rows})
