@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pilot_devserver.store_columns import Text, stored
 from pilot_devserver.store_database import Database
 from pilot_devserver.store_jobs import user_name
 from pilot_devserver.store_records import new_row, record
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JobsTable"]
 
-ARCHIVED = ("finished", "failed", "cancelled", "closed")
+_CE_SIZE = 128
 
 
 class JobsTable(Database):
@@ -100,9 +101,10 @@ class JobsTable(Database):
             return [self._record(connection, row) for row in sent if row is not None]
 
     def _send(self, connection: sqlite3.Connection, job_id: int, wanted: JobFilter) -> None:
-        told: dict[str, Any] = {}
-        if wanted.scheduler_id is not None:
-            told["scheduler_id"] = wanted.scheduler_id
+        # a name that is too long, or cannot be stored, loses the pilot its job: the real server does not cut it
+        told = stored({"node": wanted.node, "scheduler_id": wanted.scheduler_id})
+        Text(_CE_SIZE).fit("computing_element", wanted.computing_element or "")
+        told.pop("node")
         connection.execute(
             "UPDATE jobs SET status = 'sent', node = ?, fields = ?, modified = ?, changed = ?, started = ?,"
             " background = 0 WHERE id = ?",

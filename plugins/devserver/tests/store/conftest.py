@@ -1,5 +1,7 @@
 """Stores in memory, with a clock that the test moves."""
 
+from contextlib import ExitStack
+
 import pytest
 from pilot_devserver.store import SqliteStore
 from pilot_devserver.store_jobs import FileSpec, JobSpec
@@ -14,10 +16,21 @@ def clock():
 
 
 @pytest.fixture
-def store(clock):
-    store = SqliteStore(None, clock=clock, adder_delay=None)
-    yield store
-    store.close()
+def open_store(clock):
+    """Open stores that are closed at the end."""
+    with ExitStack() as stack:
+
+        def open_store(path=None, **options):
+            store = SqliteStore(path, **{"clock": clock, **options})
+            stack.callback(store.close)
+            return store
+
+        yield open_store
+
+
+@pytest.fixture
+def store(open_store):
+    return open_store(adder_delay=None)
 
 
 @pytest.fixture

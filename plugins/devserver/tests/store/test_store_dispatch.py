@@ -5,7 +5,6 @@ import sys
 import threading
 
 import pytest
-from pilot_devserver.store import SqliteStore
 from pilot_devserver.store_jobs import JobSpec
 
 from pilot_core.api.clock import SystemClock
@@ -21,8 +20,8 @@ def test_jobs_go_out_by_priority_and_then_by_id(store, job):
     assert ids(store.dispatch(JobFilter(queue="Q", limit=5))) == [11, 12, 10]
 
 
-def test_ids_are_counted_on_from_the_first(clock, job):
-    store = SqliteStore(None, clock=clock, first_id=7_000_000_000)
+def test_ids_are_counted_on_from_the_first(open_store, job):
+    store = open_store(first_id=7_000_000_000)
     assert store.submit([job(), job()]) == [7_000_000_000, 7_000_000_001]
     assert store.submit([job()], first_id=9_000_000_000) == [9_000_000_000]
     assert store.submit([job()]) == [9_000_000_001]
@@ -95,8 +94,8 @@ def test_a_dispatch_to_a_worker_is_remembered(store, job):
     assert (worker["worker"], worker["jobs"], worker["node"]) == ("17", [job_id], "wn1")
 
 
-def test_threads_never_get_the_same_job(tmp_path):
-    store = SqliteStore(tmp_path / "jobs.sqlite", clock=SystemClock())
+def test_threads_never_get_the_same_job(tmp_path, open_store):
+    store = open_store(tmp_path / "jobs.sqlite", clock=SystemClock())
     store.submit([JobSpec(queue="Q")] * 60)
     got, lock = [], threading.Lock()
 
@@ -127,9 +126,9 @@ while jobs := store.dispatch(JobFilter(queue="Q")):
 """
 
 
-def test_processes_never_get_the_same_job(tmp_path):
+def test_processes_never_get_the_same_job(tmp_path, open_store):
     file = tmp_path / "jobs.sqlite"
-    SqliteStore(file, clock=SystemClock()).submit([JobSpec(queue="Q")] * 40)
+    open_store(file, clock=SystemClock()).submit([JobSpec(queue="Q")] * 40)
     command = [sys.executable, "-c", TAKE, str(file)]
     takers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     for taker in takers:
@@ -142,8 +141,18 @@ def test_processes_never_get_the_same_job(tmp_path):
     assert all(taker.returncode == 0 for taker in takers)
 
 
-def test_a_file_that_is_no_database_is_reported(tmp_path, clock):
+def test_a_file_that_is_no_database_is_reported(tmp_path, open_store):
     file = tmp_path / "jobs.sqlite"
     file.write_text("this is no database, and it is long enough to be seen as none" * 20)
     with pytest.raises(StoreUnavailable, match="not a database"):
-        SqliteStore(file, clock=clock)
+        open_store(file)
+
+
+@pytest.mark.parametrize("name", ["node", "scheduler_id", "computing_element"])
+@pytest.mark.parametrize("text", ["x" * 129, "a\0b"], ids=["long", "nul"])
+def test_a_pilot_whose_name_cannot_be_stored_gets_no_job(store, job, name, text):
+    store.submit([job()])
+    with pytest.raises(StoreUnavailable):
+        store.dispatch(JobFilter(queue="Q", **{name: text}))
+    assert store.counts() == {"activated": 1}
+    assert len(store.dispatch(JobFilter(queue="Q", **{name: "x" * 128}))) == 1

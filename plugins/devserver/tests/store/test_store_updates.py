@@ -105,8 +105,8 @@ def test_a_value_beyond_its_column_loses_the_whole_update(store, sent):
     assert store.settle() == []
 
 
-def test_the_adder_comes_after_its_delay(clock, job):
-    store = SqliteStore(None, clock=clock, adder_delay=5.0)
+def test_the_adder_comes_after_its_delay(open_store, clock, job):
+    store = open_store(adder_delay=5.0)
     (job_id,) = store.submit([job()])
     store.dispatch(JobFilter(queue="Q"))
     update(store, job_id, "finished", job_output_report=REPORT)
@@ -166,13 +166,13 @@ def test_a_database_that_is_down_refuses_everything_and_loses_nothing(store, sen
     assert store.get(job_id).status == "sent"
 
 
-def test_a_database_in_a_file_is_there_after_a_restart(tmp_path, clock, job):
+def test_a_database_in_a_file_is_there_after_a_restart(tmp_path, open_store, job):
     file = tmp_path / "jobs.sqlite"
-    first = SqliteStore(file, clock=clock, adder_delay=None)
+    first = open_store(file)
     (job_id,) = first.submit([job(parameters="ü 'q' \n", special="dm")])
     first.set_queue("Q", status="test", data={"corecount": 8})
     first.close()
-    second = SqliteStore(file, clock=clock)
+    second = open_store(file)
     assert second.get(job_id).description["jobPars"] == "ü 'q' \n"
     assert second.get(job_id).debug
     assert (second.queue_status("Q"), second.queue_data("Q")["corecount"]) == ("test", 8)

@@ -25,6 +25,7 @@ __all__ = ["Exchange", "Unreadable", "load"]
 _CUT = 20000
 _UNITS = {"kB": 10**3, "MB": 10**6}
 _SIZES = re.compile(r"(\d+) (kB|MB) (\w+)")
+_BOUNDARY = re.compile(r'multipart/form-data;.*boundary="?([^";]+)')
 _PACKED = re.compile(r"<gzip \d+ bytes>")
 _STATES = re.compile(r"\b(starting|running|finished|failed|holding|transferring|started)\b")
 
@@ -178,10 +179,20 @@ def _body(exchanges: Sequence[Exchange], index: int) -> bytes:
         return gzip.compress(json.dumps(_nearest(exchanges, index)).encode(), mtime=0)
     if text.startswith("<") and text.endswith(">") and "\n" not in text:
         raise Unreadable(f"the body was recorded as {text}")
+    boundary = _BOUNDARY.search(exchange.header("content-type"))
+    if boundary and boundary.group(1) not in text:
+        return _as_multipart(_multi(parse_qsl(text, keep_blank_values=True)), boundary.group(1))
     length = exchange.header("content-length")
     if len(text) == _CUT and length.isdigit() and int(length) > _CUT:
         return json.dumps(_completed(exchange)).encode()
     return text.encode()
+
+
+def _as_multipart(params: dict[str, Any], boundary: str) -> bytes:
+    """Return a form with parts; the recorder noted the fields only."""
+    head = 'Content-Disposition: form-data; name="{}"'
+    parts = [f"--{boundary}\r\n{head.format(name)}\r\n\r\n{value}\r\n" for name, value in params.items()]
+    return "".join([*parts, f"--{boundary}--\r\n"]).encode()
 
 
 def _completed(exchange: Exchange) -> dict[str, Any]:

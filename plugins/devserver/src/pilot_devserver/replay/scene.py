@@ -142,16 +142,17 @@ class Scene:
             return
         missing = jobs[0]["nSent"] - len(jobs) - self._store.sent_count(queue, seconds)
         if missing < 0:
-            self._hear_of_pilots(queue, -missing)
+            self._hear_of_pilots(queue, seconds, -missing)
         if missing > 0:
             first = NO_SUCH_JOB - 10 * (index + 1)
             ghosts = self._store.submit([JobSpec(queue=queue, priority=10**6)] * missing, first_id=first)
             self._store.dispatch(JobFilter(queue=queue, limit=len(ghosts)))
 
-    def _hear_of_pilots(self, queue: str, count: int) -> None:
+    def _hear_of_pilots(self, queue: str, seconds: float, count: int) -> None:
         """Have pilots report what the recordings do not show, so that fewer jobs are just sent."""
         sent = [job for job in self._store.jobs(queue=queue, status="sent") if job.label in ("managed", "test")]
-        for job in sent[:count]:
+        counted = [job for job in sent if job.history[-1][0] > self._store.now() - seconds]
+        for job in counted[:count]:
             self._store.update(job.id, "running", attempt=job.attempt, values={})
 
     # -- secrets -------------------------------------------------------------------------------------------------------
