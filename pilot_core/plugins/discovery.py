@@ -164,13 +164,16 @@ class _Judge(NamedTuple):
             if fault:
                 remedy = f"take that right away (chmod go-w), or install {name} where only you can write"
                 return f"not safe to import: {fault}", remedy
-        roots = [place.directory for place in self.places if not place.core_only]
-        if item.project:
-            roots.append(Path(item.project))
-        if trail and not any(_inside(trail[0], root) for root in roots):
+        roots = [str(place.directory) for place in self.places if not place.core_only]
+        if trail and not self._inside(trail[0], [*roots, item.project] if item.project else roots):
             reason = f"its module {entry.module} would be imported from {trail[0]}, where plugins are not looked for"
             return reason, f"install {name} again, or if you trust that place, name it in [plugins] paths"
         return None
+
+    def _inside(self, path: Path, roots: Sequence[str]) -> bool:
+        """Say whether a path lies in one of the directories, links resolved."""
+        real = self.trust.real(str(path))
+        return any(real.startswith(self.trust.real(root).rstrip(os.sep) + os.sep) for root in roots)
 
 
 def _with(record: Record, status: Status, reason: str, next_step: str) -> Record:
@@ -193,10 +196,6 @@ def _misnamed(entry: Entry) -> str:
     if not entry.module:
         return f"entry point {entry.name} = {one_line(entry.value)!r} is neither 'module' nor 'module:object'"
     return ""
-
-
-def _inside(path: Path, root: Path) -> bool:
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def _settle_clashes(records: list[Record], preferred: dict[str, str]) -> list[Record]:

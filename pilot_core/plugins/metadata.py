@@ -23,6 +23,7 @@ __all__ = ["GROUP_PREFIX", "Entry", "Found", "read_place"]
 GROUP_PREFIX = "pilot_core.plugins.v"
 """The entry-point group's name before the plugin API's major version."""
 
+_MENTIONS_US = re.compile(rb"pilot[._-]?core", re.IGNORECASE)
 _LIKE_OURS = re.compile(r"pilot[._-]?core[._-]?plugin.*", re.IGNORECASE)
 
 
@@ -69,14 +70,14 @@ def read_place(place: Place) -> Iterator[Found]:
     except OSError:
         return
     for name in names:
-        info = place.directory / name
         try:
-            text = (info / "entry_points.txt").read_bytes()
+            with open(f"{place.directory}/{name}/entry_points.txt", "rb") as file:  # noqa: PTH123  (hundreds of them)
+                text = file.read()
         except OSError:
             continue
         # most distributions have nothing to do with the pilot: do not parse theirs
-        if re.search(rb"pilot[._-]?core", text, re.IGNORECASE):
-            found = _read(place, info)
+        if _MENTIONS_US.search(text):
+            found = _read(place, place.directory / name)
             if found.entries or found.fault:
                 yield found
 

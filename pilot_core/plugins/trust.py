@@ -28,7 +28,8 @@ class Trust:
 
     def __init__(self, owners: frozenset[int]) -> None:
         self.owners = owners
-        self._known: dict[tuple[str, bool], str] = {}
+        self._above: dict[str, str] = {}
+        self._real: dict[str, str] = {}
 
     @classmethod
     def here(cls) -> Trust:
@@ -42,24 +43,33 @@ class Trust:
         """Return why the code at `path` (a file or directory) might be somebody else's; empty if it cannot be."""
         if not self.owners:
             return ""
-        lexical = Path(os.path.abspath(path))  # noqa: PTH100  (resolve would lose the links on the way)
-        for way in dict.fromkeys((lexical, Path(os.path.realpath(path)))):
-            for step in (way, *way.parents):
-                fault = self._look(step, above=step != way)
-                if fault:
-                    return fault
-        return ""
+        lexical = os.path.abspath(path)  # noqa: PTH100  (resolve would lose the links on the way)
+        return self._on_the_way(lexical) or self._on_the_way(self.real(lexical))
 
-    def _look(self, path: Path, *, above: bool) -> str:
-        key = (str(path), above)
-        if key not in self._known:
-            self._known[key] = self._fault(path, above=above)
-        return self._known[key]
+    def real(self, path: str) -> str:
+        """Return a path without links, like `os.path.realpath`."""
+        folder, name = os.path.split(path)
+        if folder not in self._real:
+            self._real[folder] = os.path.realpath(folder)
+        whole = os.path.join(self._real[folder], name)  # noqa: PTH118  (texts: this is asked for every plugin at start)
+        return os.path.realpath(whole) if os.path.islink(whole) else whole  # noqa: PTH114
 
-    def _fault(self, path: Path, *, above: bool) -> str:
+    def _on_the_way(self, path: str) -> str:
+        """Return what is wrong with a path or with any directory above it."""
+        folder = os.path.dirname(path)  # noqa: PTH120
+        return self._fault(path, above=False) or ("" if folder == path else self._fault_above(folder))
+
+    def _fault_above(self, folder: str) -> str:
+        if folder not in self._above:
+            higher = os.path.dirname(folder)  # noqa: PTH120
+            fault = self._fault(folder, above=True)
+            self._above[folder] = fault or ("" if higher == folder else self._fault_above(higher))
+        return self._above[folder]
+
+    def _fault(self, path: str, *, above: bool) -> str:
         """Return what is wrong with one step of the way."""
         try:
-            info = path.stat()
+            info = os.stat(path)  # noqa: PTH116
             if (info.st_uid in self.owners and not info.st_mode & 0o022) or os.statvfs(path).f_flag & os.ST_RDONLY:
                 return ""
         except OSError as error:
