@@ -20,11 +20,14 @@ __all__ = ["Heartbeat"]
 
 LONGEST_TRY = 600.0
 """Seconds after which one heartbeat is given up; the next one carries newer values anyway."""
+SHORTEST_INTERVAL = 1.0
+"""Seconds between heartbeats that a server may ask for at the least."""
 
 
 class Heartbeat:
     """Sends a job's state when it changes and at an interval; only ever the newest, never the final one.
 
+    Nothing that goes wrong with one update ends the heartbeats: a job that is not heard of is taken for lost.
     It holds nothing of the job but what its thread was started with, so that nothing keeps a finished job alive.
     """
 
@@ -78,10 +81,13 @@ class Heartbeat:
         try:
             while self._next():
                 self._last = self._clock.monotonic()
-                update = make()
-                answer = self._send(update)
-                if not self._called_off.cancelled:
-                    heard(update, answer)
+                try:
+                    update = make()
+                    answer = self._send(update)
+                    if not self._called_off.cancelled:
+                        heard(update, answer)
+                except Exception as error:  # noqa: BLE001  (a bug, perhaps a plugin's)
+                    self._log.error("a heartbeat failed by a bug, please report it", exc_info=error)
         finally:
             self._idle.set()
 
@@ -110,5 +116,7 @@ class Heartbeat:
         except HandledError as error:
             self._log.warning("the server did not take the update %r: %s", update.state, error)
             return None
-        self._interval = answer.heartbeat_seconds or self._interval
+        asked = answer.heartbeat_seconds
+        if asked is not None and asked > 0:
+            self._interval = max(asked, SHORTEST_INTERVAL)
         return answer
