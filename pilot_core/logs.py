@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote
 
@@ -52,14 +52,6 @@ class Redactor:
             if secret in text:
                 text = text.replace(secret, HIDDEN)
         return text
-
-    def clean_all(self, value: Any) -> Any:
-        """Return JSON-like data without the secrets in any text of it, keys included."""
-        if isinstance(value, str):
-            return self.clean(value)
-        if isinstance(value, Mapping):
-            return {self.clean_all(key): self.clean_all(inner) for key, inner in value.items()}
-        return [self.clean_all(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def _forms(secret: str) -> Iterable[str]:

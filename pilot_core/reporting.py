@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import Deadline
 from pilot_core.api.communicator import JobUpdate
-from pilot_core.errors import PilotErrorCode
+from pilot_core.errors import CommunicationError, HandledError, PilotErrorCode
 
 if TYPE_CHECKING:
     from pilot_core.api.cancel import CancelToken
@@ -26,6 +28,8 @@ __all__ = ["Facts", "Failure", "FinalReport", "Verdict", "payload_failure"]
 
 MOST_ATTEMPTS = 200
 """Lines of the attempt ledger that go into the report; failed attempts first."""
+DEEPEST_METADATA = 30
+"""Levels of what plugins collected that go into the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +115,8 @@ class Facts:
     def final_update(self, update: JobUpdate, now: float, clean: Callable[[str], str]) -> JobUpdate:
         """Return `update` with the job's end in it; `clean` takes secrets out of texts, `now` is wall time.
 
-        A failed job reports its log only: that is all the server takes of it.
+        A failed job reports its log only: that is all the server takes of it. What plugins collected is made plain JSON
+        data, whatever they put into it, so that the report can be stored and sent.
         """
         verdict, result, cause = self.verdict, self.verdict.payload, self.verdict.cause
         log = self.job.log.lfn if self.job.log else ""
@@ -134,10 +139,11 @@ class Facts:
             end_time=now,
             timing=(*(round(value) for value in seconds), 0, 0),
             input_files=len(self.job.inputs),
-            pilot_error_code=cause.code if cause else 0,
+            # a failed job without a code would look like a lost one
+            pilot_error_code=(cause.code or int(PilotErrorCode.GENERALERROR)) if cause else 0,
             pilot_error=text,
             files=tuple(file for file in self.files if cause is None or file.lfn == log),
-            metadata={**self.metadata, "pilot": self._own_metadata()},
+            metadata=_plain({**self.metadata, "pilot": self._own_metadata()}, clean),
             metrics={"actualCoreCount": str(self.job.core_count)},
             log_extract=text,
         )
@@ -155,6 +161,31 @@ class Facts:
         }
 
 
+def _plain(value: Any, clean: Callable[[str], str], levels: int = DEEPEST_METADATA) -> Any:
+    """Return a value as plain JSON data, cleaned: numbers that JSON does not have as None, other objects as text."""
+    if isinstance(value, Enum):
+        value = value.value
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (Mapping, list, tuple, set, frozenset)) and not levels:
+        return "..."
+    if isinstance(value, Mapping):
+        return {_text(key, clean): _plain(inner, clean, levels - 1) for key, inner in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(inner, clean, levels - 1) for inner in value]
+    return _text(value, clean)
+
+
+def _text(value: Any, clean: Callable[[str], str]) -> str:
+    """Return a plugin's object as text, cleaned."""
+    try:
+        return clean(str(value))
+    except Exception:  # noqa: BLE001  (its own `__str__` is a plugin's code)
+        return f"({type(value).__name__})"
+
+
 @dataclass(frozen=True, kw_only=True)
 class FinalReport:
     """The last word on a job: a value that can be stored, and sent by this pilot or by another one later."""
@@ -168,29 +199,56 @@ class FinalReport:
         return {"version": 1, "made": self.made, "update": self.update.to_json()}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> FinalReport:
-        """Make the report from what `to_json` returned; raises `ValueError` for another version."""
-        if value.get("version") != 1:
-            raise ValueError(f"a final report of version {value.get('version')!r}; this pilot knows version 1")
-        return cls(update=JobUpdate.from_json(value["update"]), made=value["made"])
+    def from_json(cls, value: Any) -> FinalReport:
+        """Make the report from what `to_json` returned; raises `ValueError` for anything else."""
+        version = value.get("version") if isinstance(value, Mapping) else None
+        if version != 1:
+            raise ValueError(f"a final report of version {version!r}; this pilot knows version 1")
+        try:
+            return cls(update=JobUpdate.from_json(value["update"]), made=float(value["made"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"a final report that is not whole: {type(error).__name__}: {error}") from None
 
     def send(self, communicator: Communicator, clock: Clock, *, budget: float, cancel: CancelToken) -> ServerAnswer:
         """Send it until the server acknowledges it, at most for `budget` seconds.
 
-        `tobekilled` or `alreadydone` in the answer to a final report is an acknowledgement. Raises
-        `CommunicationError`, `AuthError` or `Cancelled`; the report should then be kept (`store`).
+        `tobekilled` or `alreadydone` in the answer to a final report is an acknowledgement. Raises `HandledError`,
+        whatever goes wrong; the report should then be kept (`store`).
         """
-        return communicator.update(self.update, cancel=cancel, deadline=Deadline.after(clock, budget))
+        try:
+            return communicator.update(self.update, cancel=cancel, deadline=Deadline.after(clock, budget))
+        except HandledError:
+            raise
+        except Exception as error:  # a bug of the communicator must not lose the report
+            raise CommunicationError(f"the communicator broke: {type(error).__name__}: {error}") from error
 
     def store(self, folder: Path) -> Path:
-        """Keep the report as a file in `folder`, durably; returns its path. Raises `OSError`."""
+        """Keep the report as a file in `folder`, durably; returns its path. Raises `OSError`; nothing is left then."""
         folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / f"{self.update.job_id}-{self.update.attempt or 0}.json"
         part = folder / f".{path.name}.{os.getpid()}.part"
+        data = json.dumps(self.to_json()).encode()
+        part.unlink(missing_ok=True)  # of a process that had the same number, and died
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(self.to_json(), file)
-            file.flush()
-            os.fsync(descriptor)
-        part.replace(path)
+        try:
+            try:
+                while data:
+                    data = data[os.write(descriptor, data) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+        _sync(folder)
         return path
+
+
+def _sync(folder: Path) -> None:
+    """Have a directory's names on disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
