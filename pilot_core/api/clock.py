@@ -100,7 +100,7 @@ class SystemClock:
     def from_state(cls, state: Mapping[str, float]) -> SystemClock:
         """Make the clock again, in any process of the same machine, from what `state` returned."""
         clock = cls(scale=state["scale"], wall_step=state["wall_step"])
-        clock._start, clock._wall_start = state["start"], state["wall_start"]  # noqa: SLF001  (its own class)
+        clock._start, clock._wall_start = state["start"], state["wall_start"]
         return clock
 
     def state(self) -> dict[str, float]:

@@ -1,0 +1,85 @@
+"""The executor `process`: the payload as a plain process tree of this machine, under a supervisor of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pilot_core import ExecutorError, NoSettings, PayloadHandle, Provider, hookimpl
+
+if TYPE_CHECKING:
+    from pilot_core import CancelToken, Context, Deadline, Executor, Payload, PayloadSpec
+    from pilot_core.supervision import Spawner
+
+__all__ = ["ProcessExecutor"]
+
+NAME = "process"
+VERSION = 1
+"""Layout of a handle's data: control_dir, pid and start_time of the supervisor, boot_id."""
+
+
+class ProcessExecutor:
+    """Runs payloads through the pilot's `Spawner`, or one of its own where the pilot gave none."""
+
+    def __init__(self, spawner: Spawner, *, own: bool) -> None:
+        self._spawner = spawner
+        self._own = own
+
+    def start(self, spec: PayloadSpec, *, cancel: CancelToken, deadline: Deadline) -> PayloadHandle:
+        """Start the payload; see `Executor.start`. The wait is for one fork and one small record on disk."""
+        from pilot_core.supervision.procfs import boot_id  # noqa: PLC0415  (the interface's import stays light)
+
+        cancel.raise_if_cancelled()
+        deadline.raise_if_passed(f"job {spec.job_id}: starting the payload")
+        supervisor = self._spawner.launch(spec)
+        return PayloadHandle(
+            executor=NAME,
+            version=VERSION,
+            data={"control_dir": str(spec.control_dir.absolute()), "boot_id": boot_id(), **supervisor._asdict()},
+        )
+
+    def attach(self, handle: PayloadHandle, *, cancel: CancelToken, deadline: Deadline) -> Payload:
+        """Find a started payload again; see `Executor.attach`.
+
+        Refuses handles of another executor, layout or boot: what ran before a reboot has ended, and files that it
+        wrote may lack what had not reached the disk.
+        """
+        from pilot_core.supervision import ProcessId, SupervisedPayload  # noqa: PLC0415
+        from pilot_core.supervision.procfs import boot_id  # noqa: PLC0415
+
+        cancel.raise_if_cancelled()
+        deadline.raise_if_passed("finding a payload again")
+        if (handle.executor, handle.version) != (NAME, VERSION):
+            raise ExecutorError(
+                f"this payload was started by executor {handle.executor!r}, layout {handle.version}; "
+                f"this is {NAME!r}, layout {VERSION}: use the pilot that started it"
+            )
+        try:
+            directory = Path(handle.data["control_dir"])
+            supervisor = ProcessId(int(handle.data["pid"]), int(handle.data["start_time"]))
+            boot = str(handle.data["boot_id"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ExecutorError(f"the handle of a payload is damaged: {type(error).__name__}: {error}") from None
+        if boot != boot_id():
+            raise ExecutorError(f"{directory}: the machine was restarted since, which ended the payload; run it again")
+        return SupervisedPayload(directory, supervisor)
+
+    def close(self) -> None:
+        """Free what this executor made for itself; running payloads go on."""
+        if self._own:
+            self._spawner.close()
+
+
+def _make(settings: NoSettings, context: Context) -> ProcessExecutor:  # noqa: ARG001  (every factory's signature)
+    from pilot_core.supervision import Spawner  # noqa: PLC0415
+
+    given = context.extra.get("spawner")
+    if isinstance(given, Spawner):
+        return ProcessExecutor(given, own=False)
+    return ProcessExecutor(Spawner.start(context.clock), own=True)
+
+
+@hookimpl
+def pilot_executors() -> list[Provider[Executor]]:
+    """Offer the executor."""
+    return [Provider(name=NAME, factory=_make)]
