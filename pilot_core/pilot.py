@@ -254,12 +254,14 @@ class Pilot:
         executor: Executor = self._make("executor", queue.executor, context)
         for record in self._registry.extensions():
             self._registry.load(record)
+        backends = Backends(self._registry, queue, lambda kind, name, hook: self._make(kind, name, context, hook))
+        backends.load()
         tag = settings.log_url or "unknown"
         return Services(
             queue=queue,
             communicator=communicator,
             executor=executor,
-            backends=Backends(self._registry, queue, lambda kind, name, hook: self._make(kind, name, context, hook)),
+            backends=backends,
             hooks=Hooks(self._registry),
             clock=self._clock,
             redactor=self._redactor,

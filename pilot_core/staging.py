@@ -15,6 +15,7 @@ from pilot_core.errors import (
     Cancelled,
     ChecksumMismatch,
     HandledError,
+    JobDescriptionError,
     NoSpace,
     PilotErrorCode,
     PluginError,
@@ -63,7 +64,7 @@ def time_allowed(size: int | None) -> float:
 
 
 class Backends:
-    """The stagers of this pilot: found by scheme, loaded when a URL first needs them, made once."""
+    """The stagers of this pilot: found by scheme, made once, when a URL first needs them."""
 
     def __init__(self, registry: Registry, queue: Queue, make: Callable[[str, str, str], Any]) -> None:
         self._registry = registry
@@ -72,6 +73,15 @@ class Backends:
         named = [name for names in queue.stagers.values() for name in names]
         named += [name for storage in queue.storages.values() for name in storage.stagers]
         self._named = tuple(dict.fromkeys(named))
+        self._urls = [storage.url for storage in queue.storages.values()]
+
+    def load(self) -> None:
+        """Import the stagers of all the queue's storages: before a job is taken, not in the middle of one.
+
+        Raises `PluginError` for one that the queue names and that is missing or broken.
+        """
+        for hook in ("pilot_stagein", "pilot_stageout"):
+            self.stagers(hook, self._urls)
 
     def stagers(self, hook: str, urls: Sequence[str]) -> list[Loaded[Any]]:
         """Return the stagers that may serve `urls`, as the selection wants them."""
@@ -83,7 +93,7 @@ class Backends:
         return list(found.values())
 
     def instance(self, hook: str, name: str) -> Any:
-        """Return the one instance of a stager."""
+        """Return the one instance of a stager for a hook; raises `HandledError`."""
         key = (hook, name)
         if key not in self._made:
             self._made[key] = self._make("stager", name, hook)
@@ -157,20 +167,38 @@ class Mover:
         return result, replica.rse
 
     def remove(self, rse: str, url: str, *, cancel: CancelToken) -> None:
-        """Take a stored file away again, as well as that can be done."""
-        replica = Replica(url=url, rse=rse)
-        for candidate in self._candidates("write", "pilot_stageout", [replica]):
-            backend: StageOut = self._backends.instance("pilot_stageout", candidate.stager.name)
+        """Take a stored file away again, as well as that can be done; raises nothing."""
+        why: object = "no stager here serves it"
+        found: Sequence[Candidate[Loaded[Any]]] = ()
+        try:
+            found = self._candidates("write", "pilot_stageout", [Replica(url=url, rse=rse)])
+        except HandledError as error:
+            why = error
+        for candidate in found:
             try:
+                backend: StageOut = self._backends.instance("pilot_stageout", candidate.stager.name)
                 backend.remove(url, cancel=cancel, deadline=Deadline.after(self._clock, START_ALLOWANCE))
-            except HandledError as error:
-                self._log.warning("%s stays on the storage: %s", url, error)
-            else:
+            except SourceNotFound:
                 return
+            except HandledError as error:
+                why = error
+            except (Exception, SystemExit) as error:  # noqa: BLE001  (the next backend may do better)
+                why = self._broken(candidate, error)
+            else:
+                self._log.info("%s removed from the storage", url)
+                return
+        self._log.warning("%s stays on the storage: %s", url, why)
 
     def _replicas(self, places: Sequence[str], scope: str, lfn: str) -> list[Replica]:
-        """Return where a file lies, or goes, on the named storages, in their order."""
+        """Return where a file lies, or goes, on the named storages, in their order.
+
+        Raises `JobDescriptionError` for a scope that would lead out of a storage, or that is needed and not there.
+        """
         storages = [self._queue.storages[rse] for rse in dict.fromkeys(places) if rse in self._queue.storages]
+        if not scope and any(storage.layout == "rucio" for storage in storages):
+            raise JobDescriptionError(f"file {lfn}: has no scope, which the storage's layout (rucio) needs")
+        if scope in {".", ".."} or "/" in scope or not scope.isprintable():
+            raise JobDescriptionError(f"file {lfn}: scope {scope[:80]!r} is not the name of a Rucio scope")
         return [
             Replica(url=storage.url_of(scope, lfn), rse=storage.rse, order=order)
             for order, storage in enumerate(storages)
@@ -227,12 +255,11 @@ class Mover:
         try:
             backend = self._backends.instance(transfer.hook, stager.name)
             deadline = Deadline.after(self._clock, time_allowed(transfer.size))
-            result = transfer.call(backend, replica, deadline)
+            result = _checked(transfer.call(backend, replica, deadline))
         except HandledError as error:
             failure = error
-        except Exception as error:  # noqa: BLE001  (whatever a plugin raises must not take the job with it)
-            failure = PluginError(f"plugin {stager.label} broke: {type(error).__name__}: {error}")
-            self._log.error("%s", failure, exc_info=error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (what a plugin raises must not take the job with it)
+            failure = self._broken(candidate, error)
         attempt = TransferAttempt(
             activity=transfer.activity,
             lfn=transfer.lfn,
@@ -253,6 +280,12 @@ class Mover:
             raise failure or AssertionError("a transfer without result and error")
         return result
 
+    def _broken(self, candidate: Candidate[Loaded[Any]], error: BaseException) -> PluginError:
+        """Return the error for a plugin that broke its contract, and log where."""
+        failure = PluginError(f"plugin {candidate.stager.label} broke: {type(error).__name__}: {error}")
+        self._log.error("%s", failure, exc_info=error)
+        return failure
+
     def _tell(self, attempt: TransferAttempt) -> None:
         """Log an attempt and let the plugins hear of it."""
         if attempt.outcome == "ok":
@@ -265,8 +298,9 @@ class Mover:
     def _pause(self, error: HandledError, tries: int, cancel: CancelToken) -> None:
         """Wait before the next try, as long as the storage asked for or twice as long as before."""
         asked = error.retry_after if isinstance(error, TransientError) else None
-        pause = asked if asked is not None else FIRST_PAUSE * 2 ** (tries - 1) * random.uniform(0.5, 1)  # noqa: S311
-        if self._clock.wait(cancel, until=self._clock.monotonic() + min(pause, LONGEST_PAUSE)):
+        if asked is None or not asked >= 0:
+            asked = FIRST_PAUSE * 2 ** (tries - 1) * random.uniform(0.5, 1)  # noqa: S311  (not for secrets)
+        if self._clock.wait(cancel, until=self._clock.monotonic() + min(asked, LONGEST_PAUSE)):
             cancel.raise_if_cancelled()
 
 
@@ -279,6 +313,13 @@ class _Transfer:
     hook: str
     size: int | None
     call: Callable[[Any, Replica, Deadline], TransferResult]
+
+
+def _checked(result: object) -> TransferResult:
+    """Return what a backend returned, if that is what it has to return; raises `TypeError`."""
+    if not isinstance(result, TransferResult):
+        raise TypeError(f"it returned {type(result).__name__}, not TransferResult")
+    return result
 
 
 def _telling(errors: Sequence[HandledError], transfer: _Transfer) -> HandledError:
