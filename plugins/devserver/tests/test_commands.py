@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -119,12 +122,13 @@ def test_two_servers_in_one_directory_one_after_the_other_share_jobs_and_keys(se
         (["--state-dir", "/dev/null/x"], "state directory /dev/null/x: Not a directory; name another by --state-dir"),
         (["--ready-file", "/dev/null/x"], "--ready-file /dev/null/x: Not a directory"),
         (["--queue", "a/b"], "queue 'a/b': "),
+        (["--protocol", "pandda"], "no server-protocol 'pandda' is installed; did you mean 'panda'?"),
         (["--queu", "x"], "unrecognized arguments: --queu"),
     ],
 )
 def test_what_serve_cannot_do_is_one_line(tmp_path, state_dir, arguments, message):
     done = run(tmp_path, "serve", "--state-dir", state_dir, *arguments)
-    assert done.returncode in {1, 2}
+    assert done.returncode in {1, 2, 3}
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"pilot-core: {message}")
     assert "Traceback" not in done.stderr
@@ -207,3 +211,25 @@ def test_the_pilot_runs_what_was_submitted_with_the_configuration_that_serve_wro
     [shown] = json.loads(run(tmp_path, "server", "jobs", *options, "--json").stdout)["jobs"]
     assert shown["status"] == "finished", pilot.stderr
     assert (state_dir / "storage/DEV_QUEUE_DATADISK/out.txt").read_text() == "a\nb\n"
+
+
+def test_the_readmes_commands_work_one_after_the_other(tmp_path):
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    fences = re.findall(r"^```(console|toml)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    [jobs] = [content for language, content in fences if language == "toml"]
+    commands = [
+        shlex.split(line) for language, content in fences if language == "console" for line in content.splitlines()
+    ]
+    commands = [command[1:] for command in commands if command[0] == "pilot-core" and command[1] != "demo"]
+    (tmp_path / "jobs.toml").write_text(jobs)
+    (tmp_path / "words.txt").write_text("to\nbe\n")
+    assert commands[0][:3] == ["serve", "--state-dir", "state"]
+    served = Served(tmp_path, "state", *commands[0][3:], "--adder-delay", "0")
+    try:
+        done = [run(tmp_path, *command) for command in commands[1:]]
+    finally:
+        served.close()
+    assert [command.returncode for command in done] == [0] * 4, [command.stderr for command in done]
+    assert [command.stdout for command in done[:2]] == ["1\n", "2\n3\n4\n"]
+    assert done[3].stdout.count("finished") == 4, done[2].stderr
+    assert (tmp_path / "state/storage/MY_QUEUE_DATADISK/sorted.txt").read_text() == "be\nto\n"

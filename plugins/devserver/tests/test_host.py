@@ -227,6 +227,14 @@ def test_the_page_for_people_shows_jobs_and_quotes_what_they_are_called(server, 
     assert b"<script>" not in body
 
 
+def test_protocols_are_asked_in_the_order_of_their_priority(state_dir, one_shot):
+    with DevServer(state_dir) as server:
+        assert one_shot(server, "GET", "/server/panda/isAlive")[1] == b"alive=yes"
+    with DevServer(state_dir, protocols=["panda"]) as server:
+        response, body = one_shot(server, "GET", "/server/panda/isAlive")
+    assert (response.status, body) == (403, b"ERROR : method isAlive is forbidden")
+
+
 # -- together --------------------------------------------------------------------------------------------------------
 
 

@@ -37,18 +37,24 @@ DEFAULT_QUEUE = "DEV_QUEUE"
 _log = logging.getLogger(__name__)
 
 
-def installed_protocols(clock: Clock, work_dir: Path) -> dict[str, ServerProtocol]:
-    """Return every server protocol that is installed by its name, in the order in which they are asked: by priority.
+def installed_protocols(clock: Clock, work_dir: Path, names: Sequence[str] | None = None) -> dict[str, ServerProtocol]:
+    """Return the server protocols that are installed, or those named, by name, in the order in which they are asked.
 
     Raises `PluginError` if there is none.
     """
     from pilot_core.plugins import Registry  # noqa: PLC0415
 
+    found = Registry.discover(clock=clock).providers("pilot_server_protocols", names)
     made: dict[str, ServerProtocol] = {}
-    found = Registry.discover(clock=clock).providers("pilot_server_protocols")
-    for loaded in sorted(found, key=lambda item: (item.provider.priority, item.provider.name)):
+    for loaded in sorted(found, key=lambda item: (item.priority, item.name)):
         context = Context(clock=clock, log=logging.getLogger(f"pilot_core.{loaded.name}"), work_dir=work_dir)
-        made[loaded.provider.name] = loaded.provider.factory(loaded.provider.settings(), context)
+        try:
+            made[loaded.name] = loaded.provider.factory(loaded.provider.settings(), context)
+        except Exception as error:
+            raise PluginError(
+                f"plugin {loaded.label} failed when it was made: {type(error).__name__}: {error}; "
+                "repair it, or name those to serve with --protocol"
+            ) from error
         _log.info("protocol %s (%s %s)", loaded.name, loaded.distribution, loaded.version)
     if not made:
         raise PluginError("no server protocol is installed; install pilot-communicator-panda beside pilot-devserver")
@@ -60,7 +66,8 @@ class DevServer:
     """A PanDA server with its own authority, store and storages, all in one directory.
 
     As a context manager it serves in a thread of its own; `run` serves in the calling thread. `plain_port` is the port
-    for plain HTTP (0 = any free one), None for none; `storage` the directory in which the queues' storages lie.
+    for plain HTTP (0 = any free one), None for none; `storage` the directory in which the queues' storages lie;
+    `protocols` the names of the plugins that serve, None = all that are installed.
     `adder_delay` is how many seconds after a final update the server decides a job; None = never by itself.
     """
 
@@ -74,6 +81,7 @@ class DevServer:
         plain_port: int | None = None,
         database: Path | None = None,
         storage: Path | None = None,
+        protocols: Sequence[str] | None = None,
         adder_delay: float | None = 0.0,
         clock: Clock | None = None,
     ) -> None:
@@ -86,6 +94,7 @@ class DevServer:
         self._host, self._port, self._plain_port = host, port, plain_port
         self._database = database or self.state.database
         self._adder_delay = adder_delay
+        self._protocols = protocols
         self._store: SqliteStore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -181,7 +190,7 @@ class DevServer:
         self.state.prepare(() if self._host in EVERYWHERE else (self._host,))
         self.site.prepare()
         authenticator = Authenticator(self.state.tokens(), self.state.roles())
-        protocols = list(installed_protocols(self.clock, self.state.path).values())
+        protocols = list(installed_protocols(self.clock, self.state.path, self._protocols).values())
         store = self._store = self._open_store()
         for queue in self.site.queues.values():
             store.set_queue(queue.name, data=queue.queuedata())

@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--queue", action="append", metavar="NAME", help=f"a queue; may be repeated [default: {DEFAULT_QUEUE}]"
     )
+    parser.add_argument(
+        "--protocol", action="append", metavar="NAME", help="serve this plugin only; may be repeated [default: all]"
+    )
     parser.add_argument("--database", type=Path, metavar="F", help="SQLite file [default: jobs.sqlite in --state-dir]")
     parser.add_argument(
         "--storage", type=Path, metavar="D", help="directory for the queues' files [default: storage in --state-dir]"
@@ -75,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         plain_port=arguments.plain_port,
         database=arguments.database,
         storage=arguments.storage,
+        protocols=arguments.protocol,
         adder_delay=arguments.adder_delay,
         clock=clock,
     )
