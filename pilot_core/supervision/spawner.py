@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import socket
 import sys
 import threading
@@ -17,6 +16,7 @@ from pilot_core.api.clock import SystemClock
 from pilot_core.errors import ExecutorError
 from pilot_core.supervision.linux import number_of_threads, open_standard_descriptors, require_linux
 from pilot_core.supervision.procfs import ProcessId
+from pilot_core.supervision.records import CLAIM, STARTED
 from pilot_core.supervision.wire import DESCRIPTOR, NEXT, Order, receive, send
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pilot_core.api.executor import PayloadSpec
 
 __all__ = ["Spawner"]
+
+TRIES = 3
+"""Supervisors that an order is given to, one after the other, if each turns out to have been killed."""
 
 _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from pilot_core.supervision.forkserver import main; main()"
 
@@ -104,17 +107,16 @@ class Spawner:
         """Return the connection to a supervisor that waits for an order."""
         try:
             text, descriptors, _, _ = socket.recv_fds(self._connection, 1000, 1, socket.MSG_CMSG_CLOEXEC)
-            except OSError:
-                text = b""
-            if not text:
-                raise ExecutorError(
-                    f"no payload can be started: the process that does it (pid {self._pid}) was ended; "
-                    "start the pilot again"
-                )
-            if not descriptors:
-                self._ask_for_spare()
-                raise ExecutorError(f"no payload can be started: fork: {text.decode()}; see `ulimit -u`")
+        except OSError:
+            text, descriptors = b"", []
+        if descriptors:
             return socket.socket(fileno=descriptors[0])
+        if text:
+            self._ask_for_spare()
+            raise ExecutorError(f"no payload can be started: fork: {text.decode()}; see `ulimit -u`")
+        raise ExecutorError(
+            f"no payload can be started: the process that does it (pid {self._pid}) was ended; start the pilot again"
+        )
 
     def _ask_for_spare(self) -> None:
         """Have the next supervisor made while there is nothing to start."""
@@ -163,7 +165,7 @@ def _serve(connection: socket.socket) -> NoReturn:
         serve(connection)
         code = 0
     except BaseException:  # noqa: BLE001
-        traceback.print_exc()
+        os.write(2, traceback.format_exc().encode())  # past Python's buffers, which the exit leaves behind
     finally:
         os._exit(code)
 

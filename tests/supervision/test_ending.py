@@ -1,18 +1,21 @@
 """At its end nothing of a payload is left, and nothing else was touched."""
 
+import ctypes  # noqa: F401  (loaded while every file may be read)
 import json
 import os
+import resource  # noqa: F401  (likewise)
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 import pytest
 
-from pilot_core import ExecutorError, SystemClock
-from pilot_core.supervision import Spawner, SupervisedPayload
+from pilot_core import ExecutorError, PayloadSpec, SystemClock
+from pilot_core.supervision import Spawner, SupervisedPayload, forkserver  # noqa: F401  (likewise)
 from pilot_core.supervision.procfs import descendants
 
 DAEMON = """
@@ -259,14 +262,14 @@ def test_a_payload_that_kills_its_supervisor_is_killed_with_all_that_it_started(
 
 
 def test_what_was_recorded_before_the_supervisor_was_killed_is_told(lab):
-    gate = lab.fifo()
+    ready, asked = lab.fifo(), lab.fifo()
     spec = lab.shell(
-        '(trap "echo > $GATE" TERM; echo > "$GATE"; while :; do sleep 1000 & wait; done) & cat "$GATE"; exit 3',
+        '(trap "echo > $ASKED" TERM; echo > "$READY"; while :; do sleep 1000 & wait; done) & cat "$READY"; exit 3',
         kill_grace=1e6,
     )
-    spec.environment["GATE"] = str(gate)
+    spec.environment.update(READY=str(ready), ASKED=str(asked))
     payload = lab.start(spec)
-    gate.read_text()  # asked to end: the first record is there
+    asked.read_text()  # the first record is written before anything is asked to end
     signal.pidfd_send_signal(payload.fileno(), signal.SIGKILL)
     with pytest.raises(ExecutorError, match="own process exited with 3, but others of it may still run"):
         lab.result(payload)
@@ -309,7 +312,7 @@ with Spawner.start() as spawner:
 
 
 @pytest.mark.needs("root")
-def test_a_process_that_became_another_user_is_told_and_not_waited_for(tmp_path):
+def test_a_process_that_became_another_user_is_told_and_not_waited_for():
     home = Path(tempfile.mkdtemp(prefix="setuid-"))
     try:
         home.chmod(0o777)
@@ -318,16 +321,11 @@ def test_a_process_that_became_another_user_is_told_and_not_waited_for(tmp_path)
         program.chmod(0o4755)
         if os.statvfs(home).f_flag & os.ST_NOSUID:
             pytest.skip("the directory for temporary files is mounted nosuid")
-        done = subprocess.run(
-            [sys.executable, "-c", SUDO, home],
-            stdout=-1,
-            text=True,
-            check=True,
-            user=65534,
-            group=65534,
-            extra_groups=[],
-        )
-        exit_code, error, (immune,) = json.loads(done.stdout)
+        child = os.fork()
+        if child == 0:
+            as_nobody(home)
+        assert os.waitpid(child, 0)[1] == 0
+        exit_code, error, (immune,) = json.loads((home / "result").read_text())
         os.kill(immune, signal.SIGKILL)
         assert exit_code is None
         assert error == f"process {immune} runs as another user and cannot be ended by the pilot's"
@@ -335,26 +333,36 @@ def test_a_process_that_became_another_user_is_told_and_not_waited_for(tmp_path)
         shutil.rmtree(home)
 
 
-SUDO = """
-import json, os, sys
-from pathlib import Path
-from pilot_core import PayloadSpec, SystemClock
-from pilot_core.supervision import Spawner, SupervisedPayload
-home = Path(sys.argv[1])
-os.chdir("/")
-os.umask(0)
-(home / "control").mkdir()
-os.mkfifo(home / "gate")
-root = "import os, signal; os.setuid(0); open('gate', 'w').close(); signal.pause()"
-spec = PayloadSpec(
-    job_id=1, argv=(str(home / "python"), "-I", "-S", "-c", root), cwd=home, control_dir=home / "control",
-    environment={}, stdout=home / "out", stderr=home / "err", kill_grace=0.0,
-)
-with Spawner.start() as spawner:
-    payload = SupervisedPayload(spec.control_dir, spawner.launch(spec))
-    (home / "gate").open().close()
-    payload.end("test")
-    SystemClock().wait(payload)
-    result = payload.result()
-    print(json.dumps([result.exit_code, result.error, result.extra["not_ended"]]))
-"""
+def as_nobody(home):
+    """Be a pilot without privileges, one of whose payloads gets some."""
+    code = 1
+    try:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        (home / "control").mkdir()
+        os.mkfifo(home / "gate")
+        os.umask(0)
+        root = f"import os, signal; os.setuid(0); open('{home}/gate', 'w').close(); signal.pause()"
+        spec = PayloadSpec(
+            job_id=1,
+            argv=(str(home / "python"), "-I", "-S", "-c", root),
+            cwd=home,
+            environment={},
+            stdout=home / "out",
+            stderr=home / "err",
+            control_dir=home / "control",
+            kill_grace=0.0,
+        )
+        with Spawner.start() as spawner:
+            payload = SupervisedPayload(spec.control_dir, spawner.launch(spec))
+            (home / "gate").open().close()
+            payload.end("test")
+            SystemClock().wait(payload)
+            result = payload.result()
+        (home / "result").write_text(json.dumps([result.exit_code, result.error, result.extra["not_ended"]]))
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
