@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilot_core import Cancelled, CancelToken, HandledError, PilotErrorCode
@@ -194,7 +194,7 @@ NAMES = st.binary(min_size=1, max_size=12).filter(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.dictionaries(st.lists(NAMES, min_size=1, max_size=3).map(tuple), st.binary(max_size=50), max_size=6))
 def test_any_tree_is_read_back_as_it_was(tmp_path_factory, tree):
     job = tmp_path_factory.mktemp("job")
