@@ -26,7 +26,7 @@ class ProcessExecutor:
         self._own = own
 
     def start(self, spec: PayloadSpec, *, cancel: CancelToken, deadline: Deadline) -> PayloadHandle:
-        """Start the payload; see `Executor.start`. The wait is for one fork and one small record on disk."""
+        """Start the payload; see `Executor.start`. It waits for one small record on disk."""
         from pilot_core.supervision.procfs import boot_id  # noqa: PLC0415  (the interface's import stays light)
 
         cancel.raise_if_cancelled()
