@@ -22,7 +22,7 @@ from pilot_core.heartbeat import Heartbeat
 from pilot_core.journal import FileJournal, SteadyJournal
 from pilot_core.logs import JobLog, job_logger
 from pilot_core.outputs import Outputs
-from pilot_core.payload import check_needs, plain_name, write_secrets
+from pilot_core.payload import argument_vector, check_needs, plain_name, write_secrets
 from pilot_core.payloadrun import PayloadRun
 from pilot_core.reporting import Facts, Failure, FinalReport, Verdict
 from pilot_core.staging import Mover
@@ -49,6 +49,12 @@ NEXT_STATES: Mapping[JobState, frozenset[JobState]] = {
 
 SERVER_STATES = {JobState.RUNNING: "running", JobState.STAGE_OUT: "running", JobState.REPORT: "running"}
 """What the server is told before the final report; everything earlier is `starting`."""
+ADVICE: Mapping[int, str] = {
+    PilotErrorCode.MISSINGINPUTFILE: "bring it there, or correct the job's inputs",
+    PilotErrorCode.GETADMISMATCH: "replace that file, or correct what the catalogue says of it",
+    PilotErrorCode.GETMD5MISMATCH: "replace that file, or correct what the catalogue says of it",
+}
+"""What to do about errors of stagers, which know their files but not what these are to the job."""
 HEARTBEAT_PATIENCE = 2.0
 """Seconds that the final report waits for an update that is under way."""
 
@@ -118,11 +124,12 @@ class JobRun:
 
     def run(self) -> JobOutcome:
         """Run the job to its end; what goes wrong is in the outcome and in the report."""
-        self._log.info("job %d taken: %s %.200s", self.job.id, self.job.transformation, self.job.parameters)
         self._heartbeat.start(self._update, self._heard)
         job_log: JobLog | None = None
         try:
             job_log = self._open()
+            # after that, so that the job's own log has it
+            self._log.info("job %d taken: %s %.200s", self.job.id, self.job.transformation, self.job.parameters)
             self._work()
         except Exception as error:  # a bug must not lose the job's report  # noqa: BLE001
             self._log.error("internal error, please report it", exc_info=error)
@@ -160,8 +167,13 @@ class JobRun:
         if self._dir is None or self._verdict.failures:
             return
         payload_dir = self._dir / "payload"
-        with self._task("stage-in", JobState.STAGE_IN):
+        with self._judged("pilot"):
+            # what cannot be run needs no input
             check_needs(self.job)
+            argument_vector(self.job, self._services.queue, self.job.transformation)
+        if self._verdict.failures:
+            return
+        with self._task("stage-in", JobState.STAGE_IN):
             if self.job.inputs:
                 self._heartbeat.announce()
             self._stage_in(payload_dir)
@@ -176,10 +188,14 @@ class JobRun:
         """Make and store the log, report, clean up."""
         if self._state is not JobState.STAGE_OUT:
             self._change(JobState.STAGE_OUT)
+        failed = bool(self._verdict.failures)
+        if failed:
+            # before the log is made, so that it has the reason
+            self._log.error("job %d failed: %s", self.job.id, self._verdict.text())
         if self.job.log and self._dir:
             with self._task("log", None):
                 self._outputs.store_log(self.job.log, self._dir, cancel=self._now)
-        if self._verdict.failures:
+        if self._verdict.failures and not failed:
             self._log.error("job %d failed: %s", self.job.id, self._verdict.text())
         self._change(JobState.REPORT)
         reported = self._report()
@@ -209,15 +225,8 @@ class JobRun:
         services.hooks.task_started(info)
         begun = self._clock.monotonic()
         before = len(self._verdict.failures)
-        try:
+        with self._judged(name):
             yield
-        except Cancelled as error:
-            self._verdict.fail(name, self._cancel_code if self._cancel.cancelled else error.error_code, str(error))
-        except HandledError as error:
-            self._verdict.fail(name, error.error_code, str(error))
-        except OSError as error:
-            code = _os_code(error, PilotErrorCode.FILEHANDLINGFAILURE)
-            self._verdict.fail(name, code, f"{error.filename or 'job directory'}: {error.strerror or error}")
         seconds = self._clock.monotonic() - begun
         self._phases[name] = seconds
         failures = self._verdict.failures[before:]
@@ -230,6 +239,20 @@ class JobRun:
                 error=failures[0].message if failures else "",
             ),
         )
+
+    @contextmanager
+    def _judged(self, task: str) -> Iterator[None]:
+        """Turn an error that comes out of a task into a failure of the job."""
+        try:
+            yield
+        except Cancelled as error:
+            self._verdict.fail(task, self._cancel_code if self._cancel.cancelled else error.error_code, str(error))
+        except HandledError as error:
+            advice = ADVICE.get(error.error_code, "")
+            self._verdict.fail(task, error.error_code, f"{error}; {advice}" if advice else str(error))
+        except OSError as error:
+            code = _os_code(error, PilotErrorCode.FILEHANDLINGFAILURE)
+            self._verdict.fail(task, code, f"{error.filename or 'job directory'}: {error.strerror or error}")
 
     def _change(self, new: JobState) -> None:
         """Go to the next state: journal first, then the hooks."""

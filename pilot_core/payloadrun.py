@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import errno
+import shlex
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import Deadline
 from pilot_core.api.events import FinishedPayload, PayloadCommand
 from pilot_core.api.executor import PayloadSpec
-from pilot_core.errors import ExecutorError
+from pilot_core.errors import ExecutorError, PilotErrorCode
 from pilot_core.payload import argument_vector, environment, fetch_transformation
 from pilot_core.reporting import Failure, Verdict, payload_failure
 
@@ -62,6 +64,7 @@ class PayloadRun:
         cancel.raise_if_cancelled()
         handle = executor.start(spec, cancel=cancel, deadline=deadline)
         self._journal.record("payload-started", handle=handle.to_json())
+        self._log.info("the payload runs: %.1000s", shlex.join(spec.argv))
         payload = executor.attach(handle, cancel=cancel, deadline=deadline)
         try:
             running()
@@ -69,8 +72,7 @@ class PayloadRun:
         finally:
             payload.close()
         self._journal.record("payload-ended", result=asdict(result))
-        if result.leftovers:
-            self._log.warning("the payload left %d processes behind; they were ended", result.leftovers)
+        self._tell(result)
         return result
 
     def judge(self, result: PayloadResult, verdict: Verdict) -> None:
@@ -78,6 +80,7 @@ class PayloadRun:
         failure = payload_failure(result)
         if failure is None:
             return
+        failure = _with_advice(failure, result)
         diagnosis = self._services.hooks.diagnose_failure(self._finished(result))
         if diagnosis:
             failure = Failure(task="payload", code=diagnosis.error_code, message=diagnosis.message)
@@ -88,6 +91,19 @@ class PayloadRun:
     def metadata(self, result: PayloadResult) -> Mapping[str, Any]:
         """Return what plugins have to say about the payload for the job's metadata."""
         return self._services.hooks.collect_metadata(self._finished(result))
+
+    def _tell(self, result: PayloadResult) -> None:
+        """Log how the payload ended and what it used."""
+        failure = payload_failure(result)
+        self._log.info(
+            "%s (%.3f s, CPU %.3f s, at most %d kB in memory)",
+            failure.message if failure else "the payload exited with 0",
+            result.ended - result.started,
+            result.user_seconds + result.system_seconds,
+            result.max_rss_kb,
+        )
+        if result.leftovers:
+            self._log.warning("the payload left %d processes behind; they were ended", result.leftovers)
 
     def _spec(self, cancel: CancelToken, deadline: Deadline) -> PayloadSpec:
         """Return what to execute, as the experiment's plugins want it."""
@@ -130,3 +146,17 @@ class PayloadRun:
             stdout=self._directory / STDOUT,
             stderr=self._directory / STDERR,
         )
+
+
+def _with_advice(failure: Failure, result: PayloadResult) -> Failure:
+    """Return a failure that says what to do about it, where that can be known."""
+    if "errno" in result.extra:
+        absent = result.extra["errno"] in {errno.ENOENT, errno.ENOTDIR}
+        return replace(
+            failure,
+            code=PilotErrorCode.TRANSFORMNOTFOUND if absent else failure.code,
+            message=f"{failure.message}; correct the job's transformation, or install it here",
+        )
+    if result.exit_code:
+        return replace(failure, message=f"{failure.message}; its log has {STDERR}")
+    return failure

@@ -17,7 +17,15 @@ from pilot_core.api.cancel import CancelToken, Deadline
 from pilot_core.api.communicator import JobRequest, WorkerStatus
 from pilot_core.api.job import BadJob, Job
 from pilot_core.api.provider import Context
-from pilot_core.errors import CommunicationError, ConfigError, HandledError, NoSpace, PilotErrorCode, PluginError
+from pilot_core.errors import (
+    Cancelled,
+    CommunicationError,
+    ConfigError,
+    HandledError,
+    NoSpace,
+    PilotErrorCode,
+    PluginError,
+)
 from pilot_core.jobrun import JobRun
 from pilot_core.node import describe_node
 from pilot_core.pilot_settings import PilotSettings, batch_id, node_name
@@ -53,6 +61,7 @@ QUEUE_LIMIT = 120.0
 """Seconds for finding out about the queue."""
 STATUS_LIMIT = 30.0
 """Seconds for telling Harvester about this pilot; it can do without."""
+REDEFINE = "the job cannot be understood and has to be defined anew"
 UNREPORTED = CommunicationError.exit_code
 
 
@@ -77,6 +86,7 @@ class Pilot:
         self._redactor = redactor
         self._log = logging.getLogger("pilot_core.pilot")
         self._stop = CancelToken()
+        self._now = CancelToken()
         self._signal = 0
         self._job: JobRun | None = None
         self._options: Mapping[str, Mapping[str, Any]] = {
@@ -95,6 +105,8 @@ class Pilot:
     def _signalled(self, number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
         again = self._stop.cancelled
+        if again:
+            self._now.cancel(f"the pilot got {name} again")
         self._signal = self._signal or number
         self._stop.cancel(f"the pilot got {name}")
         if self._job:
@@ -106,6 +118,17 @@ class Pilot:
 
     def run(self) -> int:
         """Take jobs and run them; returns the exit code. Raises `HandledError` when the pilot itself cannot work."""
+        try:
+            code = self._work()
+        except Cancelled as error:
+            if not self._signal:
+                raise
+            self._log.warning("ended before there was a job: %s", error)
+            code = 0
+        return 128 + self._signal if self._signal and not code else code
+
+    def _work(self) -> int:
+        """Do what a pilot does; returns the exit code but for signals."""
         work_dir = _work_dir(self._settings)
         context = self._context(work_dir)
         queue = self._queue(context)
@@ -114,13 +137,12 @@ class Pilot:
             services = self._services(queue, communicator, context, work_dir)
             self._greet(queue, communicator, services.node, "started")
             try:
-                code = self._take_jobs(services)
+                return self._take_jobs(services)
             finally:
                 services.executor.close()
-            self._greet(queue, communicator, services.node, "finished")
+                self._greet(queue, communicator, services.node, "finished")
         finally:
             communicator.close()
-        return 128 + self._signal if self._signal and not code else code
 
     def _take_jobs(self, services: Services) -> int:
         """Ask for jobs and run them until there are enough; returns the exit code."""
@@ -162,7 +184,7 @@ class Pilot:
         """Run one job; one that cannot be understood is only reported."""
         failure = None
         if isinstance(acquired, BadJob):
-            failure = Failure(task="pilot", code=acquired.error_code, message=acquired.reason)
+            failure = Failure(task="pilot", code=acquired.error_code, message=f"{acquired.reason}; {REDEFINE}")
             job = Job(id=acquired.id, attempt=acquired.attempt, log=acquired.log, extra=acquired.extra)
         else:
             job = acquired
@@ -229,7 +251,9 @@ class Pilot:
             if queue is None:
                 continue
             if queue.status == "offline":
-                raise ConfigError(f"queue {name} is offline ({queue.source or source}); nothing is done for it")
+                raise ConfigError(
+                    f"queue {name} is offline ({queue.source or source}): name another one, or change its status there"
+                )
             self._log.info("queue %s from %s", name, queue.source or source)
             return queue
         raise ConfigError(
@@ -290,7 +314,7 @@ class Pilot:
                         site=queue.name,
                         node=node,
                     ),
-                    cancel=CancelToken(),
+                    cancel=self._now,
                     deadline=deadline,
                 )
             if settings.report_node and status == "started":
