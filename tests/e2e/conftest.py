@@ -1,16 +1,30 @@
-"""A development server of its own for each test, and commands typed beside it."""
+"""Development servers, commands typed beside them, and pilots as processes of their own.
+
+Two ways: the README's lines typed in a shell beside a server that was started with the README's line (`server`,
+`shell`), and pilots on one server that all tests share, each with a queue of its own (`site`).
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import shlex
 import signal
 import subprocess
 import sys
+import tarfile
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from pilot_devserver.devserver import DevServer
+from pilot_devserver.jobfile import InputTemplate, JobTemplate, Preparation
+from pilot_devserver.site import SiteQueue
 
 
 @pytest.fixture
@@ -79,3 +93,314 @@ def states(shell, server):
         return [job["status"] for job in json.loads(listed)["jobs"]]
 
     return ask
+
+
+# -- pilots, each test with a queue of its own, on one server for all --------------------------------------------------
+
+PATIENCE = 60.0
+"""Seconds after which a process that should have done something long ago fails its test."""
+MARK = "E2E_SITE"
+"""The variable by which a test finds its processes: pilots have it, and payloads from their queue."""
+
+
+def toml(value):
+    """Return a value in TOML's inline form."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(str(key))} = {toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def file_url(path):
+    return f"file://{path}"
+
+
+_WITH_PERMISSIONS = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH (linux/capability.h)
+    if libc.prctl(24, capability, 0, 0, 0) and os.geteuid() == 0:  # PR_CAPBSET_DROP (linux/prctl.h)
+        raise OSError(ctypes.get_errno(), "prctl")
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="session")
+def unprivileged():
+    """Words before a command for which files' permissions count even if the tests run as root."""
+    return sys.executable, "-c", _WITH_PERMISSIONS
+
+
+class Gate:
+    """A named pipe by which a payload says where it is, and another by which it is let go on."""
+
+    def __init__(self, folder, name):
+        self.reached, self.opened = folder / f"{name}.reached", folder / f"{name}.opened"
+        self._descriptors = []
+        for path in (self.reached, self.opened):
+            os.mkfifo(path)
+            path.chmod(0o666)
+            # both ends, so that nobody waits for the other one
+            self._descriptors.append(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+
+    @property
+    def script(self):
+        """What a shell script does at the gate."""
+        return f"echo $$ > {self.reached}; read line < {self.opened}"
+
+    def wait(self):
+        """Wait until the script is there; returns the pid that it told."""
+        poll = select.poll()
+        poll.register(self._descriptors[0], select.POLLIN)
+        assert poll.poll(PATIENCE * 1000), f"nothing came to {self.reached}"
+        return int(os.read(self._descriptors[0], 100).split()[0])
+
+    def open(self):
+        os.write(self._descriptors[1], b"go\n")
+
+    def close(self):
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+
+@dataclass
+class Ended:
+    """A pilot that has ended."""
+
+    code: int
+    out: str
+    text: str
+    """Everything on standard error."""
+
+    @property
+    def lines(self):
+        return self.text.splitlines()
+
+    @property
+    def last(self):
+        return self.lines[-1]
+
+    def of_level(self, *levels):
+        """Return the lines of the log with one of these levels."""
+        return [line for line in self.lines if line.split()[1] in levels]
+
+    def says(self, *words):
+        """Whether a line has all these words."""
+        return any(all(word in line for word in words) for line in self.lines)
+
+
+class Pilot:
+    """A pilot process. `wait` has to come, and looks whether anything is left."""
+
+    def __init__(self, argv, environment, folder, number):
+        self._folder = folder
+        self._files = [folder / f"pilot{number}.{name}" for name in ("out", "err")]
+        with self._files[0].open("w") as out, self._files[1].open("w") as err:
+            self.process = subprocess.Popen(
+                argv, cwd=folder / "cwd", env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            )
+        self.pid = self.process.pid
+
+    @property
+    def text(self):
+        return self._files[1].read_text()
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self):
+        """Wait for the end; returns what is to be known of it."""
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the pilot does not end:\n{self.text}") from None
+        ended = Ended(code, self._files[0].read_text(), self.text)
+        assert "Traceback" not in ended.text, ended.text
+        assert "internal error" not in ended.text, ended.text
+        return ended
+
+
+class Site:
+    """One queue of the server, its storage, a work directory, and pilots for it."""
+
+    def __init__(self, server, folder, queue):
+        self.server, self.folder, self.queue = server, folder, queue
+        self.rse = f"{queue}_DISK"
+        self.storage, self.work = folder / "storage", folder / "work"
+        for path in (self.storage, self.work, folder / "cwd", folder / "home"):
+            path.mkdir()
+        self.pilot = {
+            "server": server.url,
+            "queue": queue,
+            "ca_file": server.ca_file,
+            "cert": server.pilot_proxy.cert_file,
+            "work_dir": self.work,
+        }
+        """The table `[pilot]`; None takes a key out."""
+        self.settings = {
+            **{activity: [self.rse] for activity in ("read", "write", "log")},
+            "storages": {self.rse: {"url": file_url(self.storage)}},
+            "environment": {MARK: queue},
+        }
+        """The table of the queue."""
+        self.tables = {}
+        """Further tables, by name."""
+        self.environment = {**environment(), MARK: queue, "HOME": str(folder / "home"), "TMPDIR": str(folder)}
+        self.pilots = []
+        self.gates = []
+
+    # -- jobs -------------------------------------------------------------------------------------------------------
+
+    def submit(self, transformation="/bin/true", parameters="", *, inputs=(), spec=None, **values):
+        """Submit a job, return its id; `inputs` name files on the storage, `spec` changes the specification."""
+        template = JobTemplate(
+            transformation=transformation,
+            parameters=parameters,
+            inputs=tuple(
+                item if isinstance(item, InputTemplate) else InputTemplate(path=self.storage / item) for item in inputs
+            ),
+            queue=self.queue,
+            **values,
+        )
+        queue = SiteQueue(self.queue, self.storage)
+        prepared = Preparation([queue], self.server.state.transformations, self.server.url, copy=False).specs(template)
+        found = [replace(job, files=tuple(replace(file, endpoint=self.rse) for file in job.files)) for job in prepared]
+        (job_id,) = self.server.store.submit([spec(job) if spec else job for job in found])
+        return job_id
+
+    def script(self, text, **values):
+        """Submit a job that is a shell script; arguments as `submit`."""
+        return self.submit("/bin/sh", shlex.join(["-c", text]), **values)
+
+    def job(self, job_id):
+        return self.server.store.get(job_id)
+
+    def jobs(self):
+        return self.server.store.jobs(queue=self.queue)
+
+    def until(self, condition):
+        """Wait for a change of the server's jobs that makes `condition()` true."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            change = self.server.store.next_change()
+            if condition():
+                return
+            poll = select.poll()
+            poll.register(change.fileno(), select.POLLIN)
+            assert poll.poll(max(0.0, end - time.monotonic()) * 1000), [(j.id, j.status) for j in self.jobs()]
+
+    def log_of(self, job_id):
+        """Return the files in a job's log tarball on the storage, by name."""
+        with tarfile.open(self.storage / self.job(job_id).description["logFile"]) as tar:
+            members = {member.name.partition("/")[2]: member for member in tar.getmembers()}
+            return {name: tar.extractfile(member).read() for name, member in members.items() if member.isfile()}
+
+    # -- pilots -----------------------------------------------------------------------------------------------------
+
+    def gate(self, name="gate"):
+        self.gates.append(Gate(self.folder, name))
+        return self.gates[-1]
+
+    def write_config(self):
+        """Write the pilot's configuration; returns its file."""
+        tables = {"pilot": self.pilot, f"queues.{self.queue}": self.settings, **self.tables}
+        lines = []
+        for name, table in tables.items():
+            lines += [f"[{name}]", *(f"{key} = {toml(value)}" for key, value in table.items() if value is not None)]
+        file = self.folder / "pilot.toml"
+        file.write_text("\n".join([*lines, ""]))
+        return file
+
+    def start(self, *options, config=True, prefix=(), command=("-m", "pilot_core", "run"), env=None):
+        """Start a pilot with the configuration; `prefix` are words before the interpreter. Returns the `Pilot`."""
+        words = [*prefix, sys.executable, *command]
+        words += ["--config", self.write_config()] if config else []
+        surroundings = {**self.environment, **(env or {})}
+        self.pilots.append(Pilot([*map(str, (*words, *options))], surroundings, self.folder, len(self.pilots)))
+        return self.pilots[-1]
+
+    def run(self, *options, leaves=(), **values):
+        """Run a pilot to its end, and see that nothing is left of it but `leaves` in the work directory."""
+        ended = self.start(*options, **values).wait()
+        self.check_clean(leaves)
+        return ended
+
+    def check_clean(self, leaves=()):
+        self.no_processes()
+        assert sorted(path.name for path in self.work.iterdir()) == sorted(leaves)
+
+    def processes(self):
+        """Return the pids of this test's processes that run."""
+        mark = f"{MARK}={self.queue}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError):
+                if entry.name.isdecimal() and mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+        return found
+
+    def no_processes(self):
+        """See that all processes of this test end by themselves."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                wait_for_process(pid)
+
+    def close(self):
+        """End whatever a failed test left."""
+        for pilot in self.pilots:
+            pilot.process.kill()
+            pilot.process.wait()
+        left = self.processes()
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for gate in self.gates:
+            gate.close()
+        return left
+
+
+def wait_for_process(pid):
+    """Wait for the end of a process that is nobody's child here; raises `ProcessLookupError` if there is none."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        what = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+        assert poll.poll(PATIENCE * 1000), f"process {pid} is left: {what!r}"
+    finally:
+        os.close(descriptor)
+
+
+@pytest.fixture(scope="session")
+def panda(tmp_path_factory):
+    """One development server for all tests, over TLS, in a thread of this process."""
+    with DevServer(tmp_path_factory.mktemp("panda") / "state", adder_delay=0.0) as server:
+        yield server
+
+
+@contextmanager
+def a_site(panda, folder):
+    made = Site(panda, folder, f"Q{uuid.uuid4().hex[:12]}")
+    panda.store.set_queue(made.queue, data=SiteQueue(made.queue, made.storage).queuedata())
+    try:
+        yield made
+    finally:
+        left = made.close()
+    assert not left, f"processes are left: {left}"
+
+
+@pytest.fixture
+def site(panda, tmp_path):
+    """A queue of the test's own, and pilots for it."""
+    with a_site(panda, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def module_site(panda, tmp_path_factory):
+    """One for all tests of a module."""
+    with a_site(panda, tmp_path_factory.mktemp("site")) as made:
+        yield made
