@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,25 +20,23 @@ __all__ = ["describe_node", "parse_cpuinfo"]
 def describe_node(queue: Queue, host: str) -> WorkerNode:
     """Read /proc/cpuinfo and /proc/meminfo; what they do not say is left out. MB and GB are powers of 1024."""
     cpus = parse_cpuinfo(_read("/proc/cpuinfo"))
-    memory_kb = next(
-        (line.split()[1] for line in _read("/proc/meminfo").splitlines() if line.startswith("MemTotal:")), ""
-    )
+    memory_kb = re.search(r"^MemTotal:\s+([0-9]+) kB$", _read("/proc/meminfo"), re.MULTILINE)
     sockets = len({cpu.get("physical id", "0") for cpu in cpus}) or None
     cores = _number(cpus[0].get("cpu cores", "")) if cpus else None
     siblings = _number(cpus[0].get("siblings", "")) if cpus else None
-    mhz = cpus[0].get("cpu MHz", "") if cpus else ""
+    mhz = re.fullmatch(r"[0-9]+(\.[0-9]+)?", cpus[0].get("cpu MHz", "") if cpus else "")
     return WorkerNode(
         site=queue.site or queue.name,
         queue=queue.name,
         host_name=host,
-        cpu_model=(cpus[0].get("model name") if cpus else None) or platform.processor() or platform.machine(),
+        cpu_model=(cpus[0].get("model name") if cpus else None) or platform.machine(),
         logical_cpus=os.cpu_count(),
         sockets=sockets,
         cores_per_socket=cores,
         threads_per_core=siblings // cores if siblings and cores else None,
         cpu_architecture=platform.machine(),
-        clock_mhz=float(mhz) if mhz.replace(".", "", 1).isdigit() else None,
-        memory_mb=int(memory_kb) // 1024 if memory_kb.isdigit() else None,
+        clock_mhz=float(mhz.group()) if mhz else None,
+        memory_mb=int(memory_kb.group(1)) // 1024 if memory_kb else None,
         disk_gb=shutil.disk_usage("/").total // 1024**3,
     )
 
@@ -54,7 +53,7 @@ def parse_cpuinfo(text: str) -> list[dict[str, str]]:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() else None
 
 
 def _read(path: str) -> str:

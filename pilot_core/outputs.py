@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import stat
+import tempfile
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilot_core.api.communicator import FileReport
 from pilot_core.errors import HandledError, PilotErrorCode
 from pilot_core.joblog import make_log_archive
-from pilot_core.payload import plain_name
+from pilot_core.payload import SECRETS_FILE, plain_name
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pilot_core.api.cancel import CancelToken
     from pilot_core.api.job import Job, OutputFile
     from pilot_core.journal import SteadyJournal
@@ -42,38 +43,44 @@ class Outputs:
         try:
             for file in present:
                 self._store(file, payload_dir / file.lfn, "write", cancel)
-        except HandledError:
+        except Exception:
             for report in self.stored:
                 self._mover.remove(report.rse, report.surl, cancel=cleanup)
             self.stored.clear()
             raise
 
     def store_log(self, log: OutputFile, job_dir: Path, *, cancel: CancelToken) -> None:
-        """Make the job's log archive and store it; raises `HandledError`."""
-        archive = job_dir / plain_name(log.lfn)
+        """Make the job's log archive and store it; raises `HandledError`, or `OSError` if it has no place."""
+        # a folder of its own: the archive's name is the server's, and may be that of anything in the job's directory
+        archive = Path(tempfile.mkdtemp(prefix="log-", dir=job_dir)) / plain_name(log.lfn)
         make_log_archive(
             archive,
             folder=f"tarball_PandaJob_{self._job.id}_{self._queue_name.replace('/', '_')}",
             pilot_files=[path for name in ("pilot.log", "journal.jsonl") if (path := job_dir / name).exists()],
             job_dir=job_dir / "payload",
-            leave_out={*(file.lfn for file in self._job.inputs), *(file.lfn for file in self._job.outputs)},
+            leave_out={
+                SECRETS_FILE,
+                *(file.lfn for file in self._job.inputs),
+                *(file.lfn for file in self._job.outputs),
+            },
+            cancel=cancel,
         )
         self._store(log, archive, "log", cancel)
 
     def _is_there(self, file: OutputFile, payload_dir: Path) -> bool:
         """Check that the payload wrote an output, as a plain file; raises `HandledError` if it had to."""
-        path = payload_dir / plain_name(file.lfn)
-        if path.is_file() and not path.is_symlink():
-            return True
-        if file.may_be_missing and not path.is_symlink() and not path.exists():
-            return False
-        what = "is a link" if path.is_symlink() else "is not a plain file" if path.exists() else "was not written"
-        raise HandledError(
-            f"output {file.lfn} {what} by the payload; its log shows what it did write"
-            if what == "was not written"
-            else f"output {file.lfn} {what}; the payload has to write a plain file",
-            error_code=PilotErrorCode.MISSINGOUTPUTFILE,
-        )
+        try:
+            mode = (payload_dir / plain_name(file.lfn)).lstat().st_mode
+        except FileNotFoundError:
+            if file.may_be_missing:
+                return False
+            text = f"output {file.lfn} was not written by the payload; its log shows what it did write"
+        else:
+            if stat.S_ISREG(mode):
+                return True
+            what = "is a link" if stat.S_ISLNK(mode) else "is not a plain file"
+            text = f"output {file.lfn} {what}; the payload has to write a plain file"
+        raise HandledError(text, error_code=PilotErrorCode.MISSINGOUTPUTFILE)
 
     def _store(self, file: OutputFile, source: Path, activity: str, cancel: CancelToken) -> None:
         """Store one file and note what the server has to know of it."""

@@ -17,9 +17,9 @@ __all__ = ["Queue", "QueueSource", "Storage", "deterministic_path"]
 def deterministic_path(scope: str, lfn: str) -> str:
     """Return the path that Rucio gives a file below a deterministic storage's prefix.
 
-    `md5(scope:lfn)`, its first two bytes in hexadecimal as folders; the scope's dots become folders for `user.` and
-    `group.` scopes only. Fact: Rucio's `hash` algorithm (`rucio/rse/translation.py`), which PanDA Pilot 3 follows but
-    for other dotted scopes.
+    `md5(scope:lfn)`, its first two bytes in hexadecimal as folders; the dots of a scope that begins with `user` or
+    `group`, and only of those, become folders. Fact: Rucio's `hash` algorithm (`rucio/rse/translation.py`), which PanDA
+    Pilot 3 follows but for other dotted scopes.
     """
     digest = hashlib.md5(f"{scope}:{lfn}".encode(), usedforsecurity=False).hexdigest()
     folder = scope.replace(".", "/") if scope.startswith(("user", "group")) else scope
