@@ -132,6 +132,40 @@ def unprivileged():
     return sys.executable, "-c", _WITH_PERMISSIONS
 
 
+_ON_SMALL_DISK = """
+mount -t tmpfs -o "size=$1" none "$2" || exit 99
+test -z "$3" || cat /dev/zero > "$2/filler" 2> /dev/null
+folder=$2 listing=$4
+shift 4
+"$@"
+code=$?
+ls -A "$folder" > "$listing"
+exit $code
+"""
+
+
+@pytest.fixture(scope="session")
+def own_mounts():
+    """Words before a command that then may mount, for itself alone; skips the test where nobody may."""
+    for words in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
+        with suppress(FileNotFoundError):
+            command = [*words, "mount", "-t", "tmpfs", "none", "/mnt"]
+            if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+                return words
+    return pytest.skip("needs the right to mount a file system, or user namespaces")
+
+
+@pytest.fixture
+def on_small_disk(own_mounts, tmp_path):
+    """Make the words before a command that sees a small disk in the place of a folder; `left` tells what is on it."""
+
+    def words(folder, size, *, fill=False):
+        return *own_mounts, "sh", "-c", _ON_SMALL_DISK, "sh", size, folder, "fill" if fill else "", tmp_path / "left"
+
+    words.left = lambda: (tmp_path / "left").read_text().split()
+    return words
+
+
 class Gate:
     """A named pipe by which a payload says where it is, and another by which it is let go on."""
 
