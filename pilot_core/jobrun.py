@@ -6,7 +6,6 @@ journal before it takes effect and is then told to the event hooks and, by the h
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pilot_core.api.cancel import CancelToken
 from pilot_core.api.communicator import JobUpdate
 from pilot_core.api.events import JobState, Outcome, TaskInfo
+from pilot_core.cleanup import remove_tree
 from pilot_core.errors import Cancelled, HandledError, PilotErrorCode
 from pilot_core.heartbeat import Heartbeat
 from pilot_core.journal import FileJournal, SteadyJournal
@@ -203,9 +203,9 @@ class JobRun:
         if job_log:
             job_log.close()
         if self._dir and not self._services.keep:
-            shutil.rmtree(self._dir, ignore_errors=True)
-            if self._dir.exists():
-                self._log.warning("the job's directory %s cannot be removed whole; remove it by hand", self._dir)
+            left = remove_tree(self._dir)
+            if left:
+                self._log.warning("the job's directory %s cannot be removed whole (%s)", self._dir, left)
         self._log.info("job %d is done: %s", self.job.id, self._verdict.state)
         return JobOutcome(
             job_id=self.job.id,
