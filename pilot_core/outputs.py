@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import tempfile
 import uuid
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilot_core.api.communicator import FileReport
-from pilot_core.errors import HandledError, PilotErrorCode
+from pilot_core.cleanup import remove_tree
+from pilot_core.errors import HandledError, NoSpace, PilotErrorCode
 from pilot_core.joblog import make_log_archive
+from pilot_core.logs import job_logger
 from pilot_core.payload import SECRETS_FILE, plain_name
 
 if TYPE_CHECKING:
@@ -50,7 +53,22 @@ class Outputs:
             raise
 
     def store_log(self, log: OutputFile, job_dir: Path, *, cancel: CancelToken) -> None:
-        """Make the job's log archive and store it; raises `HandledError`, or `OSError` if it has no place."""
+        """Make the job's log archive and store it; raises `HandledError`, or `OSError` if it has no place.
+
+        On a full disk what the payload left, but for what it said, makes room: the job is over.
+        """
+        try:
+            archive = self._archive(log, job_dir, cancel)
+        except (NoSpace, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            job_logger(self._job.id, "outputs").warning("no room for the log: the payload's files are removed")
+            _make_room(job_dir / "payload")
+            archive = self._archive(log, job_dir, cancel)
+        self._store(log, archive, "log", cancel)
+
+    def _archive(self, log: OutputFile, job_dir: Path, cancel: CancelToken) -> Path:
+        """Make the job's log archive and return its path."""
         # a folder of its own: the archive's name is the server's, and may be that of anything in the job's directory
         archive = Path(tempfile.mkdtemp(prefix="log-", dir=job_dir)) / plain_name(log.lfn)
         make_log_archive(
@@ -65,7 +83,7 @@ class Outputs:
             },
             cancel=cancel,
         )
-        self._store(log, archive, "log", cancel)
+        return archive
 
     def _is_there(self, file: OutputFile, payload_dir: Path) -> bool:
         """Check that the payload wrote an output, as a plain file; raises `HandledError` if it had to."""
@@ -96,3 +114,12 @@ class Outputs:
                 rse=rse,
             )
         )
+
+
+def _make_room(payload_dir: Path) -> None:
+    """Remove what a payload left, but for its standard output and error."""
+    for path in payload_dir.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        elif not path.name.startswith("payload."):
+            path.unlink()

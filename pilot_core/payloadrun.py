@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shlex
+import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ STDOUT = "payload.stdout"
 STDERR = "payload.stderr"
 PREPARATION_LIMIT = 3600.0
 """Seconds for fetching the program and starting the payload."""
+FULL = 64 * 1024
+"""Bytes of free space below which a disk is full for all purposes."""
 END_PATIENCE = 60.0
 """Seconds beyond the kill grace in which an executor has to have ended a payload."""
 
@@ -80,7 +83,7 @@ class PayloadRun:
         failure = payload_failure(result)
         if failure is None:
             return
-        failure = _with_advice(failure, result)
+        failure = self._with_advice(failure, result)
         diagnosis = self._services.hooks.diagnose_failure(self._finished(result))
         if diagnosis:
             failure = Failure(task="payload", code=diagnosis.error_code, message=diagnosis.message)
@@ -137,6 +140,18 @@ class PayloadRun:
                 raise ExecutorError(f"the payload has not ended {grace + END_PATIENCE:.0f} s after it was asked to")
         return payload.result()
 
+    def _with_advice(self, failure: Failure, result: PayloadResult) -> Failure:
+        """Return a failure that says what to do about it, where that can be known."""
+        code, advice = failure.code, f"its log has {STDERR}"
+        if "errno" in result.extra:
+            advice = "correct the job's transformation, or install it here"
+            if result.extra["errno"] in {errno.ENOENT, errno.ENOTDIR}:
+                code = PilotErrorCode.TRANSFORMNOTFOUND
+        elif shutil.disk_usage(self._directory).free < FULL:
+            code = PilotErrorCode.NOLOCALSPACE
+            advice = "the work directory is full: make room, or let the job ask for more (maxDiskCount)"
+        return replace(failure, code=code, message=f"{failure.message}; {advice}")
+
     def _finished(self, result: PayloadResult) -> FinishedPayload:
         return FinishedPayload(
             job=self._job,
@@ -146,17 +161,3 @@ class PayloadRun:
             stdout=self._directory / STDOUT,
             stderr=self._directory / STDERR,
         )
-
-
-def _with_advice(failure: Failure, result: PayloadResult) -> Failure:
-    """Return a failure that says what to do about it, where that can be known."""
-    if "errno" in result.extra:
-        absent = result.extra["errno"] in {errno.ENOENT, errno.ENOTDIR}
-        return replace(
-            failure,
-            code=PilotErrorCode.TRANSFORMNOTFOUND if absent else failure.code,
-            message=f"{failure.message}; correct the job's transformation, or install it here",
-        )
-    if result.exit_code:
-        return replace(failure, message=f"{failure.message}; its log has {STDERR}")
-    return failure
