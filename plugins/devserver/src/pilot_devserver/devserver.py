@@ -18,7 +18,7 @@ from pilot_core.api.provider import Context
 from pilot_core.api.server import StoreUnavailable
 from pilot_core.errors import ConfigError, PluginError
 from pilot_devserver.files import write_file
-from pilot_devserver.listening import EVERYWHERE, adder_at_work, listening_socket, server_tls
+from pilot_devserver.listening import EVERYWHERE, adder_at_work, hang_up, listening_socket, server_tls
 from pilot_devserver.site import Site
 from pilot_devserver.statedir import Running, StateDir
 
@@ -230,7 +230,7 @@ class DevServer:
                 _log.info("ending")
         finally:
             self.state.clear_running()
-            await _hang_up(runner)
+            await hang_up(runner)
 
     def _lifeline_cut(self, lifeline: int) -> None:
         """End, and look at the descriptor no more: it is ready for reading for ever."""
@@ -248,16 +248,3 @@ class DevServer:
             listener, address = listening_socket(self._host, self._plain_port, "--plain-port")
             self.plain_url = f"http://{address}"
             await web.SockSite(runner, listener).start()
-
-
-async def _hang_up(runner: web.AppRunner) -> None:
-    """Let the answers under way go out, then end all connections without waiting for the peers' goodbyes."""
-    open_ones = [connection.transport for connection in runner.server.connections] if runner.server else []
-    await runner.cleanup()
-    for transport in open_ones:
-        if transport is not None:
-            transport.abort()
-    # what `abort` has put on the loop's list comes before this
-    done = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_soon(done.set_result, None)
-    await done
