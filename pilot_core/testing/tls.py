@@ -123,6 +123,9 @@ def _sign(
     if authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        # Python 3.13 verifies strictly (VERIFY_X509_STRICT): an authority has to say what its key is for
+        signs = dict.fromkeys(("key_cert_sign", "crl_sign"), True)
+        builder = builder.add_extension(x509.KeyUsage(**_no_usage() | signs), critical=True)
     if host:
         names = [x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         builder = builder.add_extension(x509.SubjectAlternativeName(names if host == "localhost" else names[:1]), False)
@@ -131,12 +134,15 @@ def _sign(
         value = bytes.fromhex("300c300a06082b06010505071501")
         oid = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.14")
         builder = builder.add_extension(x509.UnrecognizedExtension(oid, value), critical=True)
-        usage = {"key_cert_sign": False, "crl_sign": False, "content_commitment": False, "data_encipherment": False}
-        usage |= {"key_agreement": True, "encipher_only": False, "decipher_only": False}
-        builder = builder.add_extension(
-            x509.KeyUsage(digital_signature=True, key_encipherment=True, **usage), critical=True
-        )
+        uses = dict.fromkeys(("digital_signature", "key_encipherment", "key_agreement"), True)
+        builder = builder.add_extension(x509.KeyUsage(**_no_usage() | uses), critical=True)
     return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _no_usage() -> dict[str, bool]:
+    """Return the arguments of `x509.KeyUsage` for a key that may be used for nothing."""
+    names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    return dict.fromkeys((*names, "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"), False)
 
 
 def _pem(certificate: x509.Certificate) -> bytes:
