@@ -89,7 +89,7 @@ class _Copy:
         while left:
             left = left[os.write(self.target.descriptor, left) :]
         if self.target.durable and offset // SYNC_EVERY != (offset + len(block)) // SYNC_EVERY:
-            os.fdatasync(self.target.descriptor)
+            os.fsync(self.target.descriptor)
 
     def _check(self) -> None:
         """Raise if the copy should stop."""

@@ -48,6 +48,8 @@ class SupervisedPayload:
         if self._pidfd is not None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+                # payloads run as the same user, so it may have been stopped
+                signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
                 log.info("supervisor %d was asked to end its payload: %s", self._supervisor.pid, reason)
 
     def result(self) -> PayloadResult:
@@ -74,6 +76,8 @@ class SupervisedPayload:
     def _what_is_known(self) -> str:
         """Return what can be said of a payload whose supervisor ended before its work was done."""
         started, ended = read_started(self._directory), read_ended(self._directory)
+        if not self._directory.is_dir():
+            return f"{self._directory}: there is no record of the payload's end: the payload removed that directory"
         text = f"{self._directory}: there is no record of the payload's end: its supervisor "
         text += f"(pid {self._supervisor.pid}) was killed"
         with suppress(OSError):

@@ -105,18 +105,21 @@ class Spawner:
 
     def _take_spare(self) -> socket.socket:
         """Return the connection to a supervisor that waits for an order."""
-        try:
-            text, descriptors, _, _ = socket.recv_fds(self._connection, 1000, 1, socket.MSG_CMSG_CLOEXEC)
-        except OSError:
-            text, descriptors = b"", []
-        if descriptors:
-            return socket.socket(fileno=descriptors[0])
-        if text:
+        text = b""
+        for _ in range(2):  # that it could not be made when it was asked for may be long ago
+            try:
+                text, descriptors, _, _ = socket.recv_fds(self._connection, 1000, 1, socket.MSG_CMSG_CLOEXEC)
+            except OSError:
+                text, descriptors = b"", []
+            if descriptors:
+                return socket.socket(fileno=descriptors[0])
+            if not text:
+                raise ExecutorError(
+                    f"no payload can be started: the process that does it (pid {self._pid}) was ended; "
+                    "start the pilot again"
+                )
             self._ask_for_spare()
-            raise ExecutorError(f"no payload can be started: fork: {text.decode()}; see `ulimit -u`")
-        raise ExecutorError(
-            f"no payload can be started: the process that does it (pid {self._pid}) was ended; start the pilot again"
-        )
+        raise ExecutorError(f"no payload can be started: fork: {text.decode()}; see `ulimit -u`")
 
     def _ask_for_spare(self) -> None:
         """Have the next supervisor made while there is nothing to start."""

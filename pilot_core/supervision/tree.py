@@ -22,7 +22,7 @@ ROUNDS = 5
 
 
 def ask_to_end(of: int) -> set[ProcessId]:
-    """Send SIGTERM, once each, to all that live below a process; stopped ones are made to run so that they notice.
+    """Send SIGTERM, once each, to all that live below a process, and SIGCONT, so that stopped ones notice.
 
     Returns whom it was sent to.
     """
@@ -44,8 +44,8 @@ def _signal(process: ProcessStat) -> None:
         try:
             if process_id(process.pid) == process.id:
                 signal.pidfd_send_signal(descriptor, signal.SIGTERM)
-                if process.state in {"T", "t"}:
-                    signal.pidfd_send_signal(descriptor, signal.SIGCONT)
+                # always: whether it is about to stop cannot be seen
+                signal.pidfd_send_signal(descriptor, signal.SIGCONT)
         finally:
             os.close(descriptor)
 

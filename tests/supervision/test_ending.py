@@ -3,9 +3,10 @@
 import ctypes  # noqa: F401  (loaded while every file may be read)
 import json
 import os
-import resource  # noqa: F401  (likewise)
+import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,9 @@ with open(sys.argv[1], "w") as gate:
     gate.write(str(os.getpid()))
 signal.pause()
 """
+
+FOR_EVER = "mkfifo hold; exec 3<>hold; for_ever() { while :; do read nothing <&3; done; }"
+"""A shell's function that waits without a process, which might lose a SIGTERM between its fork and its exec."""
 
 
 @pytest.fixture
@@ -61,13 +65,13 @@ def test_a_polite_leftover_is_not_waited_for_until_the_grace_is_over(lab, bystan
     spec = lab.shell('sleep 1000 & (sleep 1000 & sleep 1000) & echo "$!"', kill_grace=1e6)
     result = lab.result(lab.start(spec))
     assert result.ok
-    assert result.leftovers >= 3
+    assert result.leftovers >= 2  # the third may not have been forked yet when its parent was ended
     assert not lab.lives(int(spec.stdout.read_text()))
 
 
 def test_leftovers_may_clean_up_within_the_grace(lab):
     gate = lab.fifo()
-    script = '(trap "echo clean; exit" TERM; echo > "$GATE"; while :; do sleep 1000 & wait; done) & cat "$GATE"'
+    script = f'({FOR_EVER}; trap "echo clean; exit" TERM; echo > "$GATE"; for_ever) & cat "$GATE"'
     spec = lab.shell(script, kill_grace=1e6)
     spec.environment["GATE"] = str(gate)
     assert lab.result(lab.start(spec)).ok
@@ -169,7 +173,7 @@ def test_payloads_side_by_side_end_only_their_own_trees(lab, bystander):
 
 def test_a_payload_that_is_asked_to_end_may_clean_up(lab, bystander):
     gate = lab.fifo()
-    spec = lab.shell('trap "echo clean; exit 5" TERM; echo > "$GATE"; while :; do sleep 1000 & wait; done')
+    spec = lab.shell(f'{FOR_EVER}; trap "echo clean; exit 5" TERM; echo > "$GATE"; for_ever')
     spec.environment["GATE"] = str(gate)
     payload = lab.start(spec)
     gate.read_text()
@@ -264,7 +268,7 @@ def test_a_payload_that_kills_its_supervisor_is_killed_with_all_that_it_started(
 def test_what_was_recorded_before_the_supervisor_was_killed_is_told(lab):
     ready, asked = lab.fifo(), lab.fifo()
     spec = lab.shell(
-        '(trap "echo > $ASKED" TERM; echo > "$READY"; while :; do sleep 1000 & wait; done) & cat "$READY"; exit 3',
+        f'({FOR_EVER}; trap "echo > $ASKED" TERM; echo > "$READY"; for_ever) & cat "$READY"; exit 3',
         kill_grace=1e6,
     )
     spec.environment.update(READY=str(ready), ASKED=str(asked))
@@ -321,10 +325,7 @@ def test_a_process_that_became_another_user_is_told_and_not_waited_for():
         program.chmod(0o4755)
         if os.statvfs(home).f_flag & os.ST_NOSUID:
             pytest.skip("the directory for temporary files is mounted nosuid")
-        child = os.fork()
-        if child == 0:
-            as_nobody(home)
-        assert os.waitpid(child, 0)[1] == 0
+        as_nobody(lambda: run_setuid(home))
         exit_code, error, (immune,) = json.loads((home / "result").read_text())
         os.kill(immune, signal.SIGKILL)
         assert exit_code is None
@@ -333,36 +334,83 @@ def test_a_process_that_became_another_user_is_told_and_not_waited_for():
         shutil.rmtree(home)
 
 
-def as_nobody(home):
+def run_setuid(home):
     """Be a pilot without privileges, one of whose payloads gets some."""
+    (home / "control").mkdir()
+    os.mkfifo(home / "gate")
+    os.umask(0)
+    root = f"import os, signal; os.setuid(0); open('{home}/gate', 'w').close(); signal.pause()"
+    spec = PayloadSpec(
+        job_id=1,
+        argv=(str(home / "python"), "-I", "-S", "-c", root),
+        cwd=home,
+        environment={},
+        stdout=home / "out",
+        stderr=home / "err",
+        control_dir=home / "control",
+        kill_grace=0.0,
+    )
+    with Spawner.start() as spawner:
+        payload = SupervisedPayload(spec.control_dir, spawner.launch(spec))
+        (home / "gate").open().close()
+        payload.end("test")
+        SystemClock().wait(payload)
+        result = payload.result()
+    (home / "result").write_text(json.dumps([result.exit_code, result.error, result.extra["not_ended"]]))
+
+
+def as_nobody(subject):
+    """Have a child process without privileges do something."""
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0
+        return
     code = 1
     try:
-        os.setgroups([])
-        os.setgid(65534)
-        os.setuid(65534)
-        (home / "control").mkdir()
-        os.mkfifo(home / "gate")
-        os.umask(0)
-        root = f"import os, signal; os.setuid(0); open('{home}/gate', 'w').close(); signal.pause()"
-        spec = PayloadSpec(
-            job_id=1,
-            argv=(str(home / "python"), "-I", "-S", "-c", root),
-            cwd=home,
-            environment={},
-            stdout=home / "out",
-            stderr=home / "err",
-            control_dir=home / "control",
-            kill_grace=0.0,
-        )
-        with Spawner.start() as spawner:
-            payload = SupervisedPayload(spec.control_dir, spawner.launch(spec))
-            (home / "gate").open().close()
-            payload.end("test")
-            SystemClock().wait(payload)
-            result = payload.result()
-        (home / "result").write_text(json.dumps([result.exit_code, result.error, result.extra["not_ended"]]))
+        if os.getuid() == 0:
+            os.setgroups([])
+            os.setgid(60018)
+            os.setuid(60018)
+        subject()
         code = 0
     except BaseException:
         traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(code)
+
+
+def test_a_limit_of_processes_is_one_clear_error_and_passes():
+    home = Path(tempfile.mkdtemp(prefix="limit-"))
+    home.chmod(0o777)
+    try:
+        as_nobody(lambda: run_limited(home))
+    finally:
+        shutil.rmtree(home)
+
+
+def run_limited(home):
+    """Be a pilot that may have no more processes for a while."""
+    specs = []
+    for number in range(3):
+        control = home / str(number)
+        control.mkdir()
+        paths = {"stdout": control / "out", "stderr": control / "err", "control_dir": control}
+        specs.append(PayloadSpec(job_id=number, argv=("/bin/true",), cwd=home, environment={}, **paths))
+
+    def run(spec):
+        payload = SupervisedPayload(spec.control_dir, spawner.launch(spec))
+        SystemClock().wait(payload)
+        assert payload.result().ok
+        payload.close()
+
+    with Spawner.start() as spawner:
+        spawner._connection.recv(1, socket.MSG_PEEK)  # the first supervisor is there
+        unlimited = resource.prlimit(spawner.pid, resource.RLIMIT_NPROC)
+        resource.prlimit(spawner.pid, resource.RLIMIT_NPROC, (0, unlimited[1]))
+        run(specs[0])
+        with pytest.raises(ExecutorError, match="no payload can be started: fork: Resource temporarily unavailable"):
+            spawner.launch(specs[1])
+        resource.prlimit(spawner.pid, resource.RLIMIT_NPROC, unlimited)
+        for spec in specs[1:]:
+            run(spec)
