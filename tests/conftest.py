@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,3 +118,14 @@ def as_ordinary_user():
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def own_mounts():
+    """Words before a command that then may mount, for itself alone; skips the test where nobody may."""
+    for words in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
+        with suppress(FileNotFoundError):
+            command = [*words, "mount", "-t", "tmpfs", "none", "/mnt"]
+            if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+                return words
+    return pytest.skip("needs the right to mount a file system, or user namespaces")

@@ -128,8 +128,7 @@ def test_what_is_left_is_named(tree, as_ordinary_user):
     assert list((parent / "job").iterdir()) == []
 
 
-@pytest.mark.needs("root", "bin:mount", "bin:unshare")
-def test_what_is_mounted_in_it_stays_and_is_named(tree):
+def test_what_is_mounted_in_it_stays_and_is_named(tree, own_mounts):
     code = (
         "import pathlib, subprocess, sys\n"
         "from pilot_core.cleanup import remove_tree\n"
@@ -137,7 +136,7 @@ def test_what_is_mounted_in_it_stays_and_is_named(tree):
         "subprocess.run(['mount', '-t', 'tmpfs', 'none', top / 'payload/sub'], check=True)\n"
         "print(remove_tree(top))\n"
     )
-    argv = ["unshare", "--mount", sys.executable, "-c", code, tree]
+    argv = [*own_mounts, sys.executable, "-c", code, tree]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert "sub: Device or resource busy" in done.stdout
 

@@ -408,13 +408,12 @@ print(list(target.iterdir()))
 """
 
 
-@pytest.mark.needs("root", "bin:mount", "bin:unshare")
-def test_a_full_disk_is_told_as_such_and_nothing_is_left(job, tmp_path):
+def test_a_full_disk_is_told_as_such_and_nothing_is_left(job, tmp_path, own_mounts):
     """On a file system of 64 kB, mounted in a process of its own that sees it alone."""
     target = tmp_path / "small"
     target.mkdir()
     (job / "payload/noise").write_bytes(os.urandom(300_000))
-    argv = ["unshare", "--mount", sys.executable, "-c", PROGRAM, job, target, "disk"]
+    argv = [*own_mounts, sys.executable, "-c", PROGRAM, job, target, "disk"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     text = f"no space left for the log archive {target}/log.tgz; free some in the work directory"

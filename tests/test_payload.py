@@ -656,8 +656,7 @@ def test_the_deadline_ends_a_fetch_from_a_silent_server(fetch, server):
     assert outcome[0].error_code is PilotErrorCode.TRFDOWNLOADFAILURE
 
 
-@pytest.mark.needs("root", "bin:mount", "bin:unshare")
-def test_a_full_disk_is_told_as_such(server, authority, tmp_path):
+def test_a_full_disk_is_told_as_such(server, authority, tmp_path, own_mounts):
     """On a file system of 64 kB, mounted in a process of its own that sees it alone."""
     trf = server(Answer(b"x" * 1_000_000))
     code = (
@@ -667,7 +666,7 @@ def test_a_full_disk_is_told_as_such(server, authority, tmp_path):
         "except HandledError as error: print(type(error).__name__, error.error_code.name, error)\n"
         "print(list(folder.iterdir()))\n"
     )
-    argv = ["unshare", "--mount", sys.executable, "-c", code, trf.url, tmp_path, authority.ca_file]
+    argv = [*own_mounts, sys.executable, "-c", code, trf.url, tmp_path, authority.ca_file]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout == (
