@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -25,6 +26,11 @@ import pytest
 from pilot_devserver.devserver import DevServer
 from pilot_devserver.jobfile import InputTemplate, JobTemplate, Preparation
 from pilot_devserver.site import SiteQueue
+from pilot_devserver.statedir import StateDir
+from pilot_devserver.store import SqliteStore
+
+from pilot_core import SystemClock
+from pilot_core.api.credential import ClientCertificate
 
 
 @pytest.fixture
@@ -97,7 +103,7 @@ def states(shell, server):
 
 # -- pilots, each test with a queue of its own, on one server for all --------------------------------------------------
 
-PATIENCE = 60.0
+PATIENCE = 30.0
 """Seconds after which a process that should have done something long ago fails its test."""
 MARK = "E2E_SITE"
 """The variable by which a test finds its processes: pilots have it, and payloads from their queue."""
@@ -225,36 +231,75 @@ class Ended:
 
 
 class Pilot:
-    """A pilot process. `wait` has to come, and looks whether anything is left."""
+    """A pilot process whose standard error is read while it runs."""
 
-    def __init__(self, argv, environment, folder, number):
-        self._folder = folder
-        self._files = [folder / f"pilot{number}.{name}" for name in ("out", "err")]
-        with self._files[0].open("w") as out, self._files[1].open("w") as err:
-            self.process = subprocess.Popen(
-                argv, cwd=folder / "cwd", env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err
-            )
+    def __init__(self, argv, environment, folder):
+        self.process = subprocess.Popen(
+            argv,
+            cwd=folder / "cwd",
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         self.pid = self.process.pid
+        self._lines = []
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stderr:
+            with self._news:
+                self._lines.append(line)
+                self._news.notify_all()
+        with self._news:
+            self._lines.append(None)
+            self._news.notify_all()
 
     @property
     def text(self):
-        return self._files[1].read_text()
+        with self._news:
+            return "".join(line for line in self._lines if line is not None)
+
+    def until_says(self, *words):
+        """Wait for a line of the log with all these words; returns it."""
+
+        def found():
+            return next((line for line in self._lines if line is None or all(word in line for word in words)), "")
+
+        with self._news:
+            assert self._news.wait_for(lambda: found() != "", PATIENCE), f"no line with {words}:\n{self._lines}"
+            line = found()
+        assert line is not None, f"no line with {words}:\n{self.text}"
+        return line
 
     def signal(self, number):
         self.process.send_signal(number)
 
-    def wait(self):
-        """Wait for the end; returns what is to be known of it."""
+    def wait(self, *, bug=False):
+        """Wait for the end; returns what is to be known of it. Without `bug` there must be no traceback."""
         try:
             code = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
             raise AssertionError(f"the pilot does not end:\n{self.text}") from None
-        ended = Ended(code, self._files[0].read_text(), self.text)
-        assert "Traceback" not in ended.text, ended.text
+        self._reader.join()
+        ended = Ended(code, self.process.stdout.read(), self.text)
+        assert bug or "Traceback" not in ended.text, ended.text
         assert "internal error" not in ended.text, ended.text
         return ended
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+
+    def close(self):
+        self.kill()
+        self.process.stdout.close()
+        self.process.stderr.close()
 
 
 class Site:
@@ -353,12 +398,12 @@ class Site:
         words = [*prefix, sys.executable, *command]
         words += ["--config", self.write_config()] if config else []
         surroundings = {**self.environment, **(env or {})}
-        self.pilots.append(Pilot([*map(str, (*words, *options))], surroundings, self.folder, len(self.pilots)))
+        self.pilots.append(Pilot([*map(str, (*words, *options))], surroundings, self.folder))
         return self.pilots[-1]
 
-    def run(self, *options, leaves=(), **values):
+    def run(self, *options, leaves=(), bug=False, **values):
         """Run a pilot to its end, and see that nothing is left of it but `leaves` in the work directory."""
-        ended = self.start(*options, **values).wait()
+        ended = self.start(*options, **values).wait(bug=bug)
         self.check_clean(leaves)
         return ended
 
@@ -385,8 +430,7 @@ class Site:
     def close(self):
         """End whatever a failed test left."""
         for pilot in self.pilots:
-            pilot.process.kill()
-            pilot.process.wait()
+            pilot.close()
         left = self.processes()
         for pid in left:
             with suppress(ProcessLookupError):
@@ -406,6 +450,55 @@ def wait_for_process(pid):
         assert poll.poll(PATIENCE * 1000), f"process {pid} is left: {what!r}"
     finally:
         os.close(descriptor)
+
+
+class ServerProcess:
+    """A development server as a process of its own, which can be stopped and started again at the same port."""
+
+    def __init__(self, folder):
+        self.state = StateDir(folder / "state", SystemClock())
+        self.ca_file = self.state.ca_file
+        self.port = 0
+        self.start()
+        self.pilot_proxy = ClientCertificate(cert_file=self.state.pilot_proxy, key_file=self.state.pilot_proxy)
+        self.store = SqliteStore(self.state.database, clock=SystemClock(), adder_delay=0.0)
+
+    def start(self):
+        read, write = os.pipe()
+        words = ["-m", "pilot_core", "serve", "--state-dir", str(self.state.path), "--port", str(self.port)]
+        words += ["--adder-delay", "0", "--log-level", "error", "--ready-fd", str(write)]
+        self.process = subprocess.Popen(
+            [sys.executable, *words], env=environment(), pass_fds=[write], stdout=subprocess.DEVNULL
+        )
+        os.close(write)
+        with os.fdopen(read) as stream:
+            ready = stream.readline()
+        assert ready, "the server does not start"
+        self.url = json.loads(ready)["url"]
+        self.port = int(self.url.rpartition(":")[2])
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def close(self):
+        self.kill()
+        self.store.close()
+
+
+@pytest.fixture
+def own_server(tmp_path):
+    """A server for this test alone, in a process of its own."""
+    server = ServerProcess(tmp_path)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def own_site(own_server, tmp_path):
+    """A queue of that server."""
+    with a_site(own_server, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
