@@ -280,6 +280,12 @@ def test_the_server_ends_while_clients_are_connected(state_dir):
     connection.close()
 
 
+def test_a_second_server_in_the_same_directory_is_refused(server):
+    with pytest.raises(HandledError, match="another server runs with the state directory"):
+        DevServer(server.state.path).__enter__()
+    assert server.state.running() is not None
+
+
 def test_a_port_that_is_taken_is_told(state_dir, server, tmp_path):
     port = int(server.url.rpartition(":")[2])
     with pytest.raises(HandledError, match=rf"cannot listen on 127\.0\.0\.1 port {port}: .*choose another with --port"):

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -96,6 +97,7 @@ class DevServer:
         self._adder_delay = adder_delay
         self._protocols = protocols
         self._store: SqliteStore | None = None
+        self._held = ExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
@@ -155,8 +157,7 @@ class DevServer:
             self._loop.call_soon_threadsafe(self._stop.set)
         if self._thread is not None:
             self._thread.join()
-        self.store.close()
-        self._store = None
+        self._release()
 
     def _run_in_thread(self, host: Host, started: Future[None]) -> None:
         try:
@@ -177,21 +178,33 @@ class DevServer:
         try:
             asyncio.run(self._serve(host, ready, signals, lifeline))
         finally:
-            self.store.close()
-            self._store = None
+            self._release()
+
+    def _release(self) -> None:
+        """Close the store and let others use the directory."""
+        self._store = None
+        self._held.close()
 
     def _prepare(self) -> Host:
         """Make everything but the sockets."""
+        try:
+            return self._make_host()
+        except BaseException:
+            self._release()
+            raise
+
+    def _make_host(self) -> Host:
         from pilot_devserver.admin import Admin  # noqa: PLC0415
         from pilot_devserver.host import Host  # noqa: PLC0415
         from pilot_devserver.identity import Authenticator  # noqa: PLC0415
         from pilot_devserver.pages import Pages  # noqa: PLC0415
 
+        self._held.enter_context(self.state.locked())
         self.state.prepare(() if self._host in EVERYWHERE else (self._host,))
         self.site.prepare()
         authenticator = Authenticator(self.state.tokens(), self.state.roles())
         protocols = list(installed_protocols(self.clock, self.state.path, self._protocols).values())
-        store = self._store = self._open_store()
+        store = self._store = self._held.enter_context(closing(self._open_store()))
         for queue in self.site.queues.values():
             store.set_queue(queue.name, data=queue.queuedata())
         pages = Pages(self.site, store, self.state.transformations)

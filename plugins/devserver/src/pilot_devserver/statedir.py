@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -68,6 +70,25 @@ class StateDir:
         self._running_file = self.path / "server.json"
         self._token_key = self.path / "token-key.pem"
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep the directory for one server while it lasts; raises `ConfigError` if another one has it."""
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                file = stack.enter_context((self.path / "lock").open("wb"))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    f"another server runs with the state directory {self.path}; end it, or name another by --state-dir"
+                ) from None
+            except OSError as error:
+                raise self._unusable(error) from None
+            yield
+
+    def _unusable(self, error: OSError) -> ConfigError:
+        return ConfigError(f"state directory {self.path}: {error.strerror or error}; name another by --state-dir")
+
     def prepare(self, hosts: Sequence[str] = ()) -> None:
         """Make the directory and whatever in it is missing, does not belong together or ends soon.
 
@@ -80,9 +101,7 @@ class StateDir:
             self._prepare_certificates([*dict.fromkeys((*HOSTS, *hosts))])
             self._prepare_token()
         except OSError as error:
-            raise ConfigError(
-                f"state directory {self.path}: {error.strerror or error}; name another by --state-dir"
-            ) from None
+            raise self._unusable(error) from None
 
     # -- certificates ----------------------------------------------------------------------------------------------
 

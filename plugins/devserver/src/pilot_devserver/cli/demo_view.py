@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from pilot_devserver.demo.jobs import DemoJob
     from pilot_devserver.demo.verify import JobResult
 
-__all__ = ["PlainView", "TerminalView", "tables"]
+__all__ = ["PlainView", "TerminalView", "stdout_view", "tables"]
 
 PHASES = ("get-job", "stage-in", "payload", "stage-out", "log")
+WIDTHS = {"PandaID": 7, "job": 13, "state": 9}
 GREEN, RED, DIM = "green", "red", "dim"
 COLOURS = {"finished": GREEN, "failed": RED, "cancelled": RED, "activated": DIM}
 
@@ -85,30 +86,28 @@ class TerminalView:
         from rich.text import Text
 
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for column in ("PandaID", "job", "what it does", "state", "so far"):
-            table.add_column(column, no_wrap=True)
+        for column in ("PandaID", "job", "what it does", "state"):
+            # the description gives way where the terminal is narrow
+            table.add_column(column, no_wrap=True, min_width=WIDTHS.get(column))
         for _, job in sorted(self._jobs.items()):
             state = Text(job["status"], style=COLOURS.get(job["status"], "yellow"))
-            steps = " ".join(status for _, status in job["history"])
-            table.add_row(str(job["id"]), job["name"], self._about.get(job["name"], ""), state, Text(steps, style=DIM))
+            table.add_row(str(job["id"]), job["name"], self._about.get(job["name"], ""), state)
         return table
 
 
 def tables(results: Sequence[JobResult], stream: TextIO) -> None:
     """Print what became of the jobs, and every file."""
-    jobs = [("PandaID", "job", "state on the server", *(f"{name} s" for name in PHASES), "verified")]
-    files = [("job", "file", "bytes", "adler32", "verified")]
+    jobs: list[tuple[str, ...]] = [("id", "job", "state", *PHASES, "ok")]
+    files = [("job", "file", "bytes", "adler32", "ok")]
     for result in results:
         seconds = (_seconds(result.phases.get(name)) for name in PHASES)
         jobs.append((str(result.id), result.name, _state(result), *seconds, "yes" if result.ok else "NO"))
         for file in result.files:
             size = "" if file.size is None else str(file.size)
             files.append((result.name, file.lfn, size, file.adler32, file.problem or "yes"))
-    for title, rows, right in (("Jobs", jobs, range(3, 3 + len(PHASES))), ("Files", files, range(2, 3))):
-        if stream.isatty():
-            _rich_table(title, rows, right, stream)
-        else:
-            _plain_table(title, rows, right, stream)
+    show = _rich_table if stream.isatty() else _plain_table
+    show("Jobs: state on the server, seconds of each phase", jobs, range(3, 3 + len(PHASES)), stream)
+    show("Files: as reported, found and verified", files, range(2, 3), stream)
 
 
 def _state(result: JobResult) -> str:
@@ -139,7 +138,8 @@ def _rich_table(title: str, rows: Sequence[tuple[str, ...]], right: range, strea
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    # without lines, so that it fits into 80 columns
+    table = Table(title=f"\n{title}", title_justify="left", box=None, padding=(0, 1, 0, 0))
     for column, name in enumerate(rows[0]):
         table.add_column(name, justify="right" if column in right else "left", overflow="fold")
     for row in rows[1:]:
@@ -151,4 +151,9 @@ def _rich_table(title: str, rows: Sequence[tuple[str, ...]], right: range, strea
 def stdout_view(jobs: Sequence[DemoJob], stream: TextIO | None = None) -> PlainView | TerminalView:
     """Return the view that suits the stream."""
     stream = stream or sys.stdout
-    return TerminalView(stream, jobs) if stream.isatty() else PlainView(stream)
+    if stream.isatty():
+        from rich.console import Console
+
+        if not Console(file=stream).is_dumb_terminal:
+            return TerminalView(stream, jobs)
+    return PlainView(stream)
