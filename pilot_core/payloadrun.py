@@ -8,7 +8,7 @@ import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from pilot_core.api.cancel import Deadline
+from pilot_core.api.cancel import CancelToken, Deadline
 from pilot_core.api.events import FinishedPayload, PayloadCommand
 from pilot_core.api.executor import PayloadSpec
 from pilot_core.errors import ExecutorError, PilotErrorCode
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from pilot_core.api.cancel import CancelToken
     from pilot_core.api.executor import Payload, PayloadResult
     from pilot_core.api.job import Job
     from pilot_core.journal import SteadyJournal
@@ -63,15 +62,21 @@ class PayloadRun:
         executor = self._services.executor
         deadline = Deadline.after(self._services.clock, PREPARATION_LIMIT)
         spec = self._spec(cancel, deadline)
-        self._journal.record("payload-starting", argv=list(spec.argv), shell=self._services.queue.shell)
+        argv = [self._services.redactor.clean(word) for word in spec.argv]
+        self._journal.record("payload-starting", argv=argv, shell=self._services.queue.shell)
         cancel.raise_if_cancelled()
         handle = executor.start(spec, cancel=cancel, deadline=deadline)
         self._journal.record("payload-started", handle=handle.to_json())
         self._log.info("the payload runs: %.1000s", shlex.join(spec.argv))
-        payload = executor.attach(handle, cancel=cancel, deadline=deadline)
+        # a job that was called off just now has to end its payload, and so to find it
+        found_by = Deadline.after(self._services.clock, END_PATIENCE)
+        payload = executor.attach(handle, cancel=CancelToken(), deadline=found_by)
         try:
             running()
             result = self._await(payload, cancel, spec.kill_grace)
+        except BaseException:
+            payload.end("the pilot cannot wait for it")
+            raise
         finally:
             payload.close()
         self._journal.record("payload-ended", result=asdict(result))
