@@ -18,11 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DURABLE", "FileJournal", "Journal", "SteadyJournal"]
 
-DURABLE = frozenset({"acquired", "payload-starting", "stored", "report-ready", "report-acknowledged"})
-"""The steps that are on disk before their effect; the others may be lost with the machine, not with the pilot.
-
-The payload's end is not among them: its supervisor has flushed a record of its own by then.
-"""
+DURABLE = frozenset({"acquired", "payload-starting", "payload-ended", "stored", "report-ready", "report-acknowledged"})
+"""The steps that are on disk before their effect; the others may be lost with the machine, not with the pilot."""
 
 
 class Journal(Protocol):

@@ -63,6 +63,7 @@ def guarded(command: Callable[[], int]) -> int:
         if not isinstance(lost.error, BrokenPipeError):
             _say(f"standard output cannot be written: {lost.error.strerror}")
             code = HandledError.exit_code
+    _let_go_of_stderr()
     return code
 
 
@@ -119,6 +120,15 @@ def _say(text: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             print(f"pilot-core: {_one_line(text)}", file=sys.stderr)
+
+
+def _let_go_of_stderr() -> None:
+    """Forget lines that could not be written, or the interpreter tries once more and makes 120 of the exit code."""
+    if sys.stderr is not None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -471,6 +471,8 @@ def test_an_interrupt_ends_the_command(shelf):
     shelf.add("pilot-slow", "executor.slow", f"import time\nopen({str(ready)!r}, 'w').close()\ntime.sleep(60)")
     command = [sys.executable, "-m", "pilot_core", "list-plugins", "--check", "--kind", "executor"]
     command += ["--set", f"plugins.paths={shelf.path}", "--set", "plugins.import_timeout=1"]
+    # a shell starts what it runs in the background with SIGINT ignored, and the tests may be that
+    command = ["/usr/bin/env", "--default-signal=INT", *command]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         ready.read_bytes()
         process.send_signal(signal.SIGINT)

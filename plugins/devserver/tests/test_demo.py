@@ -113,8 +113,10 @@ def test_a_payload_that_does_not_work_is_told_with_the_end_of_the_pilots_log(tmp
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_no_process(tmp_path, number):
+    # a shell starts what it runs in the background with SIGINT ignored, and the tests may be that
+    command = ["/usr/bin/env", "--default-signal=INT", *COMMAND]
     process = subprocess.Popen(
-        COMMAND, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     while "pilot-core run" not in process.stdout.readline():
         assert process.poll() is None
