@@ -73,8 +73,8 @@ def install(session: nox.Session, *what: str) -> None:
 
 def pytest(session: nox.Session, *arguments: str, **environment: str) -> None:
     """Run pytest on what is installed: the checkout is not on the path."""
-    environment["PYTHONSAFEPATH"] = "1"
-    session.run("pytest", "-p", "no:cacheprovider", *arguments, *session.posargs, env=environment)
+    slowest = ("--durations=5", "--durations-min=3")
+    session.run("pytest", "-p", "no:cacheprovider", *slowest, *arguments, *session.posargs, env=environment)
 
 
 @nox.session(reuse_venv=True)
