@@ -153,7 +153,7 @@ class UpdateOutcome:
 class JobStore(Protocol):
     """What protocols may ask of the server's database. Safe to call from several threads.
 
-    Every method may raise `StoreUnavailable`. Where PanDA's database answers with a text, the text is returned as it is.
+    Every method may raise `StoreUnavailable`. Where PanDA's database answers with a text, that text is returned.
     """
 
     def dispatch(self, wanted: JobFilter) -> Sequence[JobRecord]:
@@ -176,7 +176,7 @@ class JobStore(Protocol):
         ...
 
     def add_metadata(self, job_id: int, text: str, *, state: str = "") -> bool:
-        """Keep a job's metadata, the first only; False for an unknown job. `state` is what the pilot reports with it."""
+        """Keep a job's metadata, the first only; False for an unknown job. `state` is what the pilot reports."""
         ...
 
     def add_log(self, job_id: int, text: str) -> None:
