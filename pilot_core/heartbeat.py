@@ -22,6 +22,9 @@ LONGEST_TRY = 600.0
 """Seconds after which one heartbeat is given up; the next one carries newer values anyway."""
 SHORTEST_INTERVAL = 1.0
 """Seconds between heartbeats that a server may ask for at the least."""
+AFTER_FAILURE = 300.0
+"""Seconds to the next update, at most, when one was not taken: PanDA's server gives a job up that was sent 30 minutes
+ago and of which nothing was heard (panda-server 1.0.4, `daemons/scripts/copyArchive.py`)."""
 
 
 class Heartbeat:
@@ -49,6 +52,8 @@ class Heartbeat:
         self._pending = False
         self._ending = False
         self._last = clock.monotonic()
+        self._taken = True
+        """Whether the server took the last update."""
         self._idle = Event()
 
     def start(self, make: Callable[[], JobUpdate], heard: Callable[[JobUpdate, ServerAnswer | None], None]) -> None:
@@ -81,9 +86,11 @@ class Heartbeat:
         try:
             while self._next():
                 self._last = self._clock.monotonic()
+                self._taken = False
                 try:
                     update = make()
                     answer = self._send(update)
+                    self._taken = answer is not None
                     if not self._called_off.cancelled:
                         heard(update, answer)
                 except Exception as error:  # noqa: BLE001  (a bug, perhaps a plugin's)
@@ -103,7 +110,8 @@ class Heartbeat:
                 if self._ending:
                     return False
                 news = self._news
-            if not self._clock.wait(news, until=self._last + self._interval):
+            pause = self._interval if self._taken else min(self._interval, AFTER_FAILURE)
+            if not self._clock.wait(news, until=self._last + pause):
                 return True
 
     def _send(self, update: JobUpdate) -> ServerAnswer | None:

@@ -18,7 +18,7 @@ from pilot_core import (
     RequestRefused,
     ServerAnswer,
 )
-from pilot_core.heartbeat import LONGEST_TRY, SHORTEST_INTERVAL, Heartbeat
+from pilot_core.heartbeat import AFTER_FAILURE, LONGEST_TRY, SHORTEST_INTERVAL, Heartbeat
 from pilot_core.logs import job_logger
 from pilot_core.testing.clock import SteppedClock
 
@@ -221,6 +221,20 @@ def test_an_update_that_the_server_did_not_take_does_not_end_the_heartbeats(benc
     one.clock.advance(60.0)
     assert one.sent() == "first"
     assert one.heard.get(timeout=PATIENCE) == ("first", ServerAnswer())
+
+
+def test_an_update_that_was_not_taken_is_followed_by_the_next_before_a_long_interval_is_over(bench):
+    one = bench(AuthError("expired"), interval=1800.0)
+    one.announce("first")
+    one.sent()
+    one.settled()
+    one.clock.advance(AFTER_FAILURE)
+    assert one.sent() == "first"
+    one.settled()
+    one.clock.advance(1799.0)
+    one.settled()
+    one.clock.advance(1.0)
+    assert one.sent() == "first"
 
 
 def test_it_is_logged_what_the_server_did_not_take(bench, caplog):
