@@ -95,6 +95,8 @@ class JobRun:
         self._journal = SteadyJournal(_journal_failure(self._verdict, self._log))
         self._metadata: dict[str, Any] = {}
         self._secret_file: Path | None = None
+        self._known_commands = {"tobekilled", "alreadydone"}
+        """What is done, or was logged as not known: a server repeats itself with every update."""
         self._mover = Mover(
             queue=services.queue,
             backends=services.backends,
@@ -197,6 +199,8 @@ class JobRun:
                 self._outputs.store_log(self.job.log, self._dir, cancel=self._now)
         if self._verdict.failures and not failed:
             self._log.error("job %d failed: %s", self.job.id, self._verdict.text())
+            # the server takes no outputs of a failed job, so none of them may stay behind
+            self._outputs.withdraw(cancel=self._now)
         self._change(JobState.REPORT)
         reported = self._report()
         self._change(JobState.DONE)
@@ -253,6 +257,9 @@ class JobRun:
         except OSError as error:
             code = _os_code(error, PilotErrorCode.FILEHANDLINGFAILURE)
             self._verdict.fail(task, code, f"{error.filename or 'job directory'}: {error.strerror or error}")
+        except Exception as error:  # noqa: BLE001  (a bug must not lose the job's report)
+            self._log.error("internal error, please report it", exc_info=error)
+            self._verdict.fail(task, PilotErrorCode.UNKNOWNEXCEPTION, f"{type(error).__name__}: {error}")
 
     def _change(self, new: JobState) -> None:
         """Go to the next state: journal first, then the hooks."""
@@ -316,14 +323,16 @@ class JobRun:
 
     def _heard(self, update: JobUpdate, answer: ServerAnswer | None) -> None:
         """Act on what the server said to an update."""
+        if answer is not None:
+            self._services.redactor.add(answer.pilot_secrets.values())
         self._services.hooks.heartbeat(update, answer)
         if answer is None:
             return
-        self._services.redactor.add(answer.pilot_secrets.values())
         if answer.kill:
             self.cancel("the server wants the job ended (tobekilled)", PilotErrorCode.PANDAKILL)
         for command in answer.commands:
-            if command not in {"tobekilled", "alreadydone"}:
+            if command not in self._known_commands:
+                self._known_commands.add(command)
                 self._log.info("the server's command %r is not known to this pilot and is ignored", command)
 
     def _report(self) -> bool:
@@ -348,8 +357,11 @@ class JobRun:
             services.hooks.heartbeat(report.update, None)
             self._keep(report, error)
             return False
+        services.redactor.add(answer.pilot_secrets.values())
         services.hooks.heartbeat(report.update, answer)
-        self._journal.record("report-acknowledged", commands=list(answer.commands))
+        self._journal.record(
+            "report-acknowledged", commands=[services.redactor.clean(text) for text in answer.commands]
+        )
         return True
 
     def _keep(self, report: FinalReport, error: HandledError) -> None:

@@ -42,21 +42,28 @@ class Outputs:
         None is stored before all are known to be there. Raises `HandledError` for a missing output
         (MISSINGOUTPUTFILE) and the errors of the transfer.
         """
+        _check_place(payload_dir, PilotErrorCode.MISSINGOUTPUTFILE)
         present = [file for file in self._job.outputs if self._is_there(file, payload_dir)]
         try:
             for file in present:
                 self._store(file, payload_dir / file.lfn, "write", cancel)
         except Exception:
-            for report in self.stored:
-                self._mover.remove(report.rse, report.surl, cancel=cleanup)
-            self.stored.clear()
+            self.withdraw(cancel=cleanup)
             raise
+
+    def withdraw(self, *, cancel: CancelToken) -> None:
+        """Remove from the storages what was stored of the outputs, as well as that can be done; the log stays."""
+        log = self._job.log.lfn if self._job.log else None
+        for report in [report for report in self.stored if report.lfn != log]:
+            self._mover.remove(report.rse, report.surl, cancel=cancel)
+            self.stored.remove(report)
 
     def store_log(self, log: OutputFile, job_dir: Path, *, cancel: CancelToken) -> None:
         """Make the job's log archive and store it; raises `HandledError`, or `OSError` if it has no place.
 
         On a full disk what the payload left, but for what it said, makes room: the job is over.
         """
+        _check_place(job_dir / "payload", PilotErrorCode.LOGFILECREATIONFAILURE)
         try:
             archive = self._archive(log, job_dir, cancel)
         except (NoSpace, OSError) as error:
@@ -114,6 +121,17 @@ class Outputs:
                 rse=rse,
             )
         )
+
+
+def _check_place(payload_dir: Path, code: PilotErrorCode) -> None:
+    """Raise `HandledError` if the payload put a link in the place of its directory, or of the job's.
+
+    What such a link leads to is neither to be published nor to be removed.
+    """
+    for path in (payload_dir, payload_dir.parent):
+        if path.is_symlink():
+            text = f"{path}: the payload put a link in the place of its directory, and that is not followed"
+            raise HandledError(f"{text}; it has to write into the directory that it was given", error_code=code)
 
 
 def _make_room(payload_dir: Path) -> None:

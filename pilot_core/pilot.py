@@ -16,7 +16,7 @@ from pilot_core._version import __version__
 from pilot_core.api.cancel import CancelToken, Deadline
 from pilot_core.api.communicator import JobRequest, WorkerStatus
 from pilot_core.api.job import BadJob, Job
-from pilot_core.api.provider import Context
+from pilot_core.api.provider import KINDS, Context
 from pilot_core.errors import (
     Cancelled,
     CommunicationError,
@@ -32,11 +32,11 @@ from pilot_core.pilot_settings import PilotSettings, batch_id, node_name
 from pilot_core.plugins import Hooks, PluginSettings, Registry
 from pilot_core.reporting import Failure
 from pilot_core.services import Services
+from pilot_core.settings import did_you_mean
+from pilot_core.signals import listen
 from pilot_core.staging import Backends
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from pilot_core.api.clock import Clock
     from pilot_core.api.communicator import Acquired, Communicator
     from pilot_core.api.credential import CredentialSource
@@ -55,6 +55,7 @@ SIGNALS = {
     signal.SIGQUIT: PilotErrorCode.SIGQUIT,
     signal.SIGUSR1: PilotErrorCode.SIGUSR1,
     signal.SIGXCPU: PilotErrorCode.SIGXCPU,
+    signal.SIGHUP: PilotErrorCode.KILLSIGNAL,
 }
 """The signals by which batch systems end a pilot, with the code that a job is then reported with."""
 QUEUE_LIMIT = 120.0
@@ -95,24 +96,38 @@ class Pilot:
         }
         self._registry = Registry.discover(config.section("plugins", PluginSettings))
 
+        self._check_tables()
+
+    def _check_tables(self) -> None:
+        """Raise `ConfigError` for settings of a plugin that is not installed: a mistyped name would go unseen."""
+        for kind in KINDS:
+            installed = {record.name for record in self._registry.records if record.kind == kind}
+            for name in sorted(self._config.names(kind) - installed):
+                in_file = name in self._config.data.get(kind, {})
+                place = self._config.where(f"{kind}.{name}") if in_file else f"--set {kind}.{name}"
+                raise ConfigError(f"{place}: no such {kind} is installed{did_you_mean(name, installed)}")
+
     # -- from outside --------------------------------------------------------------------------------------------
 
     def handle_signals(self) -> None:
         """End in order on the first of the batch system's signals, and at once on the second."""
-        for number in SIGNALS:
-            signal.signal(number, self._signalled)
+        # under nohup the end of a terminal is none of the pilot's
+        unwanted = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
+        listen(SIGNALS.keys() - unwanted, self._signalled)
 
-    def _signalled(self, number: int, _: FrameType | None) -> None:
+    def _signalled(self, number: int) -> None:
+        """Hear of a signal, in a thread of its own."""
         name = signal.Signals(number).name
         again = self._stop.cancelled
         if again:
             self._now.cancel(f"the pilot got {name} again")
         self._signal = self._signal or number
         self._stop.cancel(f"the pilot got {name}")
-        if self._job:
-            self._job.cancel(f"the pilot got {name}", SIGNALS[signal.Signals(number)])
+        job = self._job
+        if job:
+            job.cancel(f"the pilot got {name}", SIGNALS[signal.Signals(number)])
             if again:
-                self._job.hurry(f"the pilot got {name} again")
+                job.hurry(f"the pilot got {name} again")
 
     # -- the way of a pilot --------------------------------------------------------------------------------------
 
@@ -145,10 +160,14 @@ class Pilot:
             communicator.close()
 
     def _take_jobs(self, services: Services) -> int:
-        """Ask for jobs and run them until there are enough; returns the exit code."""
+        """Ask for jobs and run them until there are enough; returns the exit code.
+
+        No more are taken once one could not be reported, or the work directory is not what it was: that would come to
+        all of a queue's jobs.
+        """
         taken = unreported = 0
-        while not self._stop.cancelled and (self._settings.jobs == 0 or taken < self._settings.jobs):
-            _check_space(services.work_dir, self._settings.min_free_mb)
+        while not (self._stop.cancelled or unreported) and (self._settings.jobs == 0 or taken < self._settings.jobs):
+            _work_dir(self._settings)
             begun = self._clock.monotonic()
             found = self._acquire(services)
             if not found:
@@ -192,6 +211,8 @@ class Pilot:
         self._job = JobRun(job, services, failure=failure, get_job_seconds=seconds)
         if self._stop.cancelled:
             self._job.cancel(self._stop.reason, SIGNALS.get(signal.Signals(self._signal), PilotErrorCode.KILLSIGNAL))
+        if self._now.cancelled:
+            self._job.hurry(self._now.reason)
         try:
             return self._job.run()
         finally:

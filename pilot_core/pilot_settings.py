@@ -98,7 +98,7 @@ class PilotSettings:
     report_budget: float = setting(
         1800.0, help="seconds for which a final report is tried before it is kept for later", minimum=1
     )
-    acquire_budget: float = setting(300.0, help="seconds for which asking for a job is tried", minimum=1)
+    acquire_budget: float = setting(60.0, help="seconds for which asking for a job is tried", minimum=1)
     min_free_mb: int = setting(
         100, help="free space that the work directory must have before a job is taken, MB", minimum=0
     )

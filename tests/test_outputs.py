@@ -164,6 +164,15 @@ def test_every_output_is_stored_and_described(bench):
     assert len({report.guid for report in bench.outputs.stored}) == 3
 
 
+def test_outputs_are_taken_back_and_the_log_stays(bench):
+    bench.write("out1.root", "out2.root", "out3.root")
+    bench.store_all()
+    bench.store_log()
+    bench.outputs.withdraw(cancel=bench.cleanup)
+    assert bench.stored() == ["log.tgz"]
+    assert [report.lfn for report in bench.outputs.stored] == ["log.tgz"]
+
+
 def test_each_stored_file_is_in_the_journal(bench):
     bench.write("out1.root", "out2.root", "out3.root")
     bench.store_all()

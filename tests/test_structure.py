@@ -16,7 +16,7 @@ LAYERS = (
     ("_version", "errors"),
     ("api",),
     ("hookspecs",),
-    ("settings", "journal", "logs", "checksums", "cleanup", "selection", "plugins"),
+    ("settings", "journal", "logs", "checksums", "cleanup", "selection", "signals", "plugins"),
     ("supervision", "staging", "reporting", "heartbeat", "payload", "joblog", "outputs", "node"),
     ("services", "payloadrun"),
     ("jobrun",),
