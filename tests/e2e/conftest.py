@@ -150,17 +150,6 @@ exit $code
 """
 
 
-@pytest.fixture(scope="session")
-def own_mounts():
-    """Words before a command that then may mount, for itself alone; skips the test where nobody may."""
-    for words in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
-        with suppress(FileNotFoundError):
-            command = [*words, "mount", "-t", "tmpfs", "none", "/mnt"]
-            if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-                return words
-    return pytest.skip("needs the right to mount a file system, or user namespaces")
-
-
 @pytest.fixture
 def on_small_disk(own_mounts, tmp_path):
     """Make the words before a command that sees a small disk in the place of a folder; `left` tells what is on it."""
