@@ -15,8 +15,12 @@ class ServerSettings:
 
     connect_timeout: float = setting(30.0, help="seconds to open a connection, TLS included", minimum=0.001)
     timeout: float = setting(120.0, help="seconds to wait for an answer on an open connection", minimum=0.001)
-    retry_budget: float = setting(300.0, help="seconds during which a job update is repeated", minimum=0)
-    acquire_retry_budget: float = setting(60.0, help="seconds during which a request for jobs is repeated", minimum=0)
+    retry_budget: float = setting(
+        86400.0, help="seconds during which a job update is repeated, if the pilot has so much time", minimum=0
+    )
+    acquire_retry_budget: float = setting(
+        86400.0, help="seconds during which a request for jobs is repeated, if the pilot has so much time", minimum=0
+    )
     info_retry_budget: float = setting(30.0, help="seconds during which any other request is repeated", minimum=0)
     retry_pause: float = setting(1.0, help="longest first pause before a repetition, seconds; doubles", minimum=0.001)
     retry_pause_limit: float = setting(30.0, help="longest pause before any repetition, seconds", minimum=0.001)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pilot_communicator_panda.files import input_files, input_lists, log_file, output_files
 from pilot_communicator_panda.jobpars import Parameters, parse_parameters
+from pilot_communicator_panda.retry import AttemptFailed
 from pilot_communicator_panda.values import BadField, Fields
 from pilot_core import PilotErrorCode
 from pilot_core.api.job import BadJob, Job, Step
@@ -23,9 +24,15 @@ _ENVELOPE = ("StatusCode",)
 
 
 def acquired_jobs(entries: Iterable[Any], log: logging.Logger, *, decode: bool = True) -> list[Job | BadJob]:
-    """Translate every entry; one without a usable PandaID cannot even be reported and is only logged."""
-    found = (translate(entry, log, decode=decode) for entry in entries)
-    return [job for job in found if job is not None]
+    """Translate every entry; one without a usable PandaID cannot even be reported and is only logged.
+
+    Raises `AttemptFailed` if that is all there is: it is not the same as no job.
+    """
+    found = [translate(entry, log, decode=decode) for entry in entries]
+    usable = [job for job in found if job is not None]
+    if found and not usable:
+        raise AttemptFailed("the server gave a job without a usable PandaID, which can be neither run nor reported")
+    return usable
 
 
 def translate(entry: Any, log: logging.Logger, *, decode: bool = True) -> Job | BadJob | None:

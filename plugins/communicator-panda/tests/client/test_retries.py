@@ -92,7 +92,7 @@ def test_a_refused_connection_is_tried_again_for_jobs(serve, client, limits, clo
     port = server.port
     server.__exit__()
     with pytest.raises(CommunicationError, match=rf"nothing listens at localhost:{port} .* \(gave up after 7 att"):
-        client(server).acquire(ASK, **limits())
+        client(server).acquire(ASK, **limits(60))
     assert 50 < sum(clock.waits) <= 60
 
 
@@ -117,6 +117,14 @@ def test_the_budget_is_in_the_log_and_is_kept(serve, client, limits, clock, capl
     ]
 
 
+def test_without_a_budget_of_its_own_an_update_has_the_time_that_the_pilot_gives_it(serve, client, limits, clock):
+    server = serve(DATABASE)
+    start = clock.monotonic()
+    with pytest.raises(CommunicationError):
+        client(server).update(FINISHED, **limits(1800))
+    assert clock.monotonic() - start == pytest.approx(1800)
+
+
 def test_a_deadline_that_comes_before_the_end_of_the_budget_holds(serve, client, limits, clock):
     server = serve(DATABASE)
     start = clock.monotonic()
@@ -136,7 +144,7 @@ def test_a_pause_that_the_server_asks_for_is_kept(serve, client, limits, clock, 
 def test_a_pause_beyond_the_budget_ends_the_attempts_at_once(serve, client, limits, clock):
     server = serve(Answer("later", status=503, headers={"Retry-After": "3600"}))
     with pytest.raises(CommunicationError, match=r"is busy .HTTP 503.: later"):
-        client(server).update(RUNNING, **limits())
+        client(server).update(RUNNING, **limits(1800))
     assert clock.waits == []
 
 

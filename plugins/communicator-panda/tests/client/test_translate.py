@@ -6,6 +6,7 @@ import logging
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pilot_communicator_panda.retry import AttemptFailed
 from pilot_communicator_panda.translate import acquired_jobs, translate
 
 from pilot_core import BadJob, InputFile, Job, OutputFile, PilotErrorCode, Step
@@ -258,6 +259,12 @@ def test_a_job_without_an_id_is_logged_and_dropped(panda_id, caplog):
     made = acquired_jobs([{"PandaID": panda_id, "transformation": "x"}, good], LOG)
     assert [entry.id for entry in made] == [17]
     assert "PandaID" in caplog.text
+
+
+@pytest.mark.parametrize("entries", [[None], [{"PandaID": "x"}, {}]])
+def test_jobs_of_which_none_has_an_id_are_not_taken_for_no_job(entries):
+    with pytest.raises(AttemptFailed, match="without a usable PandaID"):
+        acquired_jobs(entries, LOG)
 
 
 @pytest.mark.parametrize("entry", [None, 1, "x", [], [1]])
