@@ -368,8 +368,8 @@ class Site:
 
     # -- pilots -----------------------------------------------------------------------------------------------------
 
-    def gate(self, name="gate"):
-        self.gates.append(Gate(self.folder, name))
+    def gate(self, name="gate", *, folder=None):
+        self.gates.append(Gate(folder or self.folder, name))
         return self.gates[-1]
 
     def write_config(self):
@@ -382,9 +382,17 @@ class Site:
         file.write_text("\n".join([*lines, ""]))
         return file
 
-    def start(self, *options, config=True, prefix=(), command=("-m", "pilot_core", "run"), env=None):
-        """Start a pilot with the configuration; `prefix` are words before the interpreter. Returns the `Pilot`."""
-        words = [*prefix, sys.executable, *command]
+    def start(
+        self,
+        *options,
+        config=True,
+        prefix=(),
+        program=sys.executable,
+        command=("-m", "pilot_core", "run"),
+        env=None,
+    ):
+        """Start a pilot with the configuration; `prefix` are words before the program. Returns the `Pilot`."""
+        words = [*prefix, program, *command]
         words += ["--config", self.write_config()] if config else []
         surroundings = {**self.environment, **(env or {})}
         self.pilots.append(Pilot([*map(str, (*words, *options))], surroundings, self.folder))
