@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +85,7 @@ class JobRun:
         self._log = job_logger(job.id, "job")
         self._cancel = CancelToken()
         self._cancel_code = PilotErrorCode.KILLSIGNAL
+        self._stopping = CancelToken()
         self._now = CancelToken()
         self._state = JobState.ACQUIRED
         self._verdict = Verdict()
@@ -120,6 +121,11 @@ class JobRun:
             self._cancel_code = code
             self._cancel.cancel(reason)
 
+    def stop(self, reason: str, code: PilotErrorCode) -> None:
+        """End the job because the pilot has to end: its report cannot be tried for long either."""
+        self.cancel(reason, code)
+        self._stopping.cancel(reason)
+
     def hurry(self, reason: str) -> None:
         """Give up whatever still waits (a second signal): the final report is kept for later."""
         self._now.cancel(reason)
@@ -131,7 +137,9 @@ class JobRun:
         try:
             job_log = self._open()
             # after that, so that the job's own log has it
-            self._log.info("job %d taken: %s %.200s", self.job.id, self.job.transformation, self.job.parameters)
+            self._log.info(
+                "job %d taken: %.300s", self.job.id, f"{self.job.transformation} {self.job.parameters}".strip()
+            )
             self._work()
         except Exception as error:  # a bug must not lose the job's report  # noqa: BLE001
             self._log.error("internal error, please report it", exc_info=error)
@@ -352,7 +360,7 @@ class JobRun:
         self._journal.record("report-ready", report=report.to_json())
         self._heartbeat.stop(HEARTBEAT_PATIENCE)
         try:
-            answer = report.send(services.communicator, self._clock, budget=services.report_budget, cancel=self._now)
+            answer = self._send(report)
         except HandledError as error:
             services.hooks.heartbeat(report.update, None)
             self._keep(report, error)
@@ -363,6 +371,16 @@ class JobRun:
             "report-acknowledged", commands=[services.redactor.clean(text) for text in answer.commands]
         )
         return True
+
+    def _send(self, report: FinalReport) -> ServerAnswer:
+        """Send the final report until it is acknowledged; raises `HandledError` when the time for it is over."""
+        services = self._services
+        budget = services.report_budget
+        if not self._stopping.cancelled:
+            with suppress(Cancelled):
+                return report.send(services.communicator, self._clock, budget=budget, cancel=self._stopping)
+        budget = min(budget, services.last_budget)
+        return report.send(services.communicator, self._clock, budget=budget, cancel=self._now)
 
     def _keep(self, report: FinalReport, error: HandledError) -> None:
         """Keep a report that could not be delivered."""

@@ -125,7 +125,7 @@ class Pilot:
         self._stop.cancel(f"the pilot got {name}")
         job = self._job
         if job:
-            job.cancel(f"the pilot got {name}", SIGNALS[signal.Signals(number)])
+            job.stop(f"the pilot got {name}", SIGNALS[signal.Signals(number)])
             if again:
                 job.hurry(f"the pilot got {name} again")
 
@@ -146,8 +146,11 @@ class Pilot:
         """Do what a pilot does; returns the exit code but for signals."""
         work_dir = _work_dir(self._settings)
         context = self._context(work_dir)
+        credential = self._credential(context)
         queue = self._queue(context)
-        communicator = self._communicator(context)
+        communicator: Communicator = self._make(
+            "communicator", self._settings.communicator, replace(context, credential=credential)
+        )
         try:
             services = self._services(queue, communicator, context, work_dir)
             self._greet(queue, communicator, services.node, "started")
@@ -210,7 +213,7 @@ class Pilot:
         self._redactor.add((*job.secrets.values(), *job.pilot_secrets.values()))
         self._job = JobRun(job, services, failure=failure, get_job_seconds=seconds)
         if self._stop.cancelled:
-            self._job.cancel(self._stop.reason, SIGNALS.get(signal.Signals(self._signal), PilotErrorCode.KILLSIGNAL))
+            self._job.stop(self._stop.reason, SIGNALS.get(signal.Signals(self._signal), PilotErrorCode.KILLSIGNAL))
         if self._now.cancelled:
             self._job.hurry(self._now.reason)
         try:
@@ -253,10 +256,18 @@ class Pilot:
             ) from error
 
     def _credential(self, context: Context) -> CredentialSource | None:
-        """Return the pilot's credential source, or None where none is configured."""
+        """Return the pilot's credential source, or None where none is configured.
+
+        It is asked once before anything else, so that a bad credential is told first.
+        """
         settings = self._settings
         name = settings.credential or ("x509" if settings.cert else "token-file" if settings.token_file else "")
-        return self._make("credential", name, context) if name else None
+        if not name:
+            return None
+        source: CredentialSource = self._make("credential", name, context)
+        source.credential(cancel=self._stop, deadline=Deadline.after(self._clock, STATUS_LIMIT))
+        self._redactor.add(source.secrets())
+        return source
 
     def _queue(self, context: Context) -> Queue:
         """Ask the queue sources in order; the first that knows the queue counts."""
@@ -283,16 +294,6 @@ class Pilot:
             error_code=PilotErrorCode.QUEUEDATA,
         )
 
-    def _communicator(self, context: Context) -> Communicator:
-        """Return the client of the server."""
-        credential = self._credential(context)
-        if credential:
-            _check(credential, self._clock, self._stop, self._redactor)
-        made: Communicator = self._make(
-            "communicator", self._settings.communicator, replace(context, credential=credential)
-        )
-        return made
-
     def _services(self, queue: Queue, communicator: Communicator, context: Context, work_dir: Path) -> Services:
         """Gather what the jobs need."""
         settings = self._settings
@@ -318,6 +319,7 @@ class Pilot:
             batch_id=batch_id(settings, self._environment),
             scheduler_id=settings.scheduler_id,
             report_budget=settings.report_budget,
+            last_budget=settings.last_budget,
             keep=settings.keep_job_dirs,
         )
 
@@ -342,12 +344,6 @@ class Pilot:
                 communicator.worker_node(describe_node(queue, node), cancel=self._stop, deadline=deadline)
         except HandledError as error:
             self._log.warning("the server did not take this pilot's %r: %s", status, error)
-
-
-def _check(credential: CredentialSource, clock: Clock, stop: CancelToken, redactor: Redactor) -> None:
-    """Ask for the credential once before any job is taken, so that a bad one is told first."""
-    credential.credential(cancel=stop, deadline=Deadline.after(clock, STATUS_LIMIT))
-    redactor.add(credential.secrets())
 
 
 def _work_dir(settings: PilotSettings) -> Path:

@@ -98,6 +98,9 @@ class PilotSettings:
     report_budget: float = setting(
         1800.0, help="seconds for which a final report is tried before it is kept for later", minimum=1
     )
+    last_budget: float = setting(
+        10.0, help="the same, once the pilot was told to end by a signal: soon it may be killed", minimum=0
+    )
     acquire_budget: float = setting(60.0, help="seconds for which asking for a job is tried", minimum=1)
     min_free_mb: int = setting(
         100, help="free space that the work directory must have before a job is taken, MB", minimum=0

@@ -39,5 +39,7 @@ class Services:
     scheduler_id: str = ""
     report_budget: float = 1800.0
     """Seconds for which the final report is tried."""
+    last_budget: float = 10.0
+    """Seconds for which it is tried once the pilot was told to end."""
     keep: bool = False
     """Keep the job's directory."""

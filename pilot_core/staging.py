@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,6 @@ from pilot_core.errors import (
 from pilot_core.selection import Candidate, NextStep, candidates, next_step, remaining, scheme_of
 
 if TYPE_CHECKING:
-    import logging
     from pathlib import Path
 
     from pilot_core.api.cancel import CancelToken
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from pilot_core.api.queue import Queue
     from pilot_core.api.staging import StageIn, StageOut
     from pilot_core.plugins import Loaded, Registry
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["Backends", "Mover", "time_allowed"]
 
@@ -64,7 +66,7 @@ def time_allowed(size: int | None) -> float:
 
 
 class Backends:
-    """The stagers of this pilot: found by scheme, made once, when a URL first needs them."""
+    """The stagers of this pilot: found by scheme, made once."""
 
     def __init__(self, registry: Registry, queue: Queue, make: Callable[[str, str, str], Any]) -> None:
         self._registry = registry
@@ -76,12 +78,26 @@ class Backends:
         self._urls = [storage.url for storage in queue.storages.values()]
 
     def load(self) -> None:
-        """Import the stagers of all the queue's storages: before a job is taken, not in the middle of one.
+        """Make the stagers of all the queue's storages: before a job is taken, not in the middle of one.
 
-        Raises `PluginError` for one that the queue names and that is missing or broken.
+        One that does not work is left to the others of its scheme. Raises `HandledError` if there are no others, or
+        for one that the queue names and that is missing or cannot be imported.
         """
         for hook in ("pilot_stagein", "pilot_stageout"):
-            self.stagers(hook, self._urls)
+            for url in self._urls:
+                self._try(hook, self.stagers(hook, [url]))
+
+    def _try(self, hook: str, stagers: Sequence[Loaded[Any]]) -> None:
+        """Make stagers; raises the last one's error if none of them can be made."""
+        errors: list[HandledError] = []
+        for stager in stagers:
+            try:
+                self.instance(hook, stager.name)
+            except HandledError as error:
+                _log.warning("%s", error)
+                errors.append(error)
+        if errors and len(errors) == len(stagers):
+            raise errors[-1]
 
     def stagers(self, hook: str, urls: Sequence[str]) -> list[Loaded[Any]]:
         """Return the stagers that may serve `urls`, as the selection wants them."""

@@ -151,7 +151,18 @@ def parser_of(name: str, command: Any) -> argparse.ArgumentParser:
         """Says what is wrong in one line, without the usage text before it."""
 
         def error(self, message: str) -> Any:
-            raise BadInput(f"{message} (see '{self.prog} --help')")
+            raise BadInput(f"{message}{self._near(message)} (see '{self.prog} --help')")
+
+        def _near(self, message: str) -> str:
+            """Return the option that may have been meant."""
+            unknown = [word for word in message.split() if word.startswith("--")]
+            if not message.startswith("unrecognized arguments") or not unknown:
+                return ""
+            from pilot_core.settings import did_you_mean
+
+            known = [option for action in self._actions for option in action.option_strings]
+            hint = did_you_mean(unknown[0].partition("=")[0], known)
+            return hint if "did you mean" in hint else ""
 
     parser = Parser(prog=f"pilot-core {name}", description=command.SUMMARY, allow_abbrev=False)
     command.add_arguments(parser)

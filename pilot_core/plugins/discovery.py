@@ -162,7 +162,10 @@ class _Judge(NamedTuple):
         for path in (*folders, item.info, item.info / "entry_points.txt", *trail):
             fault = self.trust.objection(path)
             if fault:
-                remedy = f"take that right away (chmod go-w), or install {name} where only you can write"
+                remedy = (
+                    "have it belong to root or to you (chown), writable by nobody else (chmod go-w), "
+                    f"or install {name} where that is so"
+                )
                 return f"not safe to import: {fault}", remedy
         roots = [str(place.directory) for place in self.places if not place.core_only]
         if trail and not self._inside(trail[0], [*roots, item.project] if item.project else roots):

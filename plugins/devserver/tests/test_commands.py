@@ -166,11 +166,14 @@ def test_server_kills_and_commands(serve, tmp_path, state_dir):
     options = ["--state-dir", state_dir]
     run(tmp_path, "submit", *options, "--transformation", "true")
     done = run(tmp_path, "server", "command", "1", "softkill", *options)
-    assert (done.returncode, done.stderr) == (0, "job 1: done\n")
+    assert (done.returncode, done.stderr) == (
+        0,
+        "job 1: done; a pilot that has the job hears of it with its next update\n",
+    )
     assert run(tmp_path, "server", "debug", "1", *options).returncode == 0
     assert run(tmp_path, "server", "kill", "1", *options).returncode == 0
     again = run(tmp_path, "server", "kill", "1", *options)
-    assert again.returncode == 4
+    assert again.returncode == 2
     assert again.stderr == "pilot-core: job 1: the server did not accept that: it has ended already\n"
 
 

@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pilot_core.errors import CommunicationError, RequestRefused
+from pilot_core.errors import BadInput, CommunicationError, RequestRefused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,8 @@ def running_server(state: StateDir) -> AdminClient:
 class AdminClient:
     """Asks one server; every call is a connection of its own. Safe to use from several threads.
 
-    Its methods raise `CommunicationError` if the server does not answer, `RequestRefused` if it does not want to.
+    Its methods raise `CommunicationError` if the server does not answer, `RequestRefused` if it does not want to,
+    `BadInput` if what is asked for is not there.
     """
 
     def __init__(self, url: str, ca_file: Path, cert: Path, key: Path) -> None:
@@ -87,7 +88,9 @@ class AdminClient:
         except ValueError:
             raise CommunicationError(f"{self.url} answers HTTP {response.status} without JSON: is it ours?") from None
         if response.status != 200:
-            raise RequestRefused(f"{self.url}: {answer.get('error', f'HTTP {response.status}')}")
+            text = answer.get("error", f"HTTP {response.status}")
+            # 404: what was asked for is not there, which is no fault of the server's
+            raise BadInput(text) if response.status == 404 else RequestRefused(f"{self.url}: {text}")
         return answer
 
     def _unreachable(self, error: Exception) -> CommunicationError:

@@ -45,7 +45,8 @@ def installed_protocols(clock: Clock, work_dir: Path, names: Sequence[str] | Non
     """
     from pilot_core.plugins import Registry  # noqa: PLC0415
 
-    found = Registry.discover(clock=clock).providers("pilot_server_protocols", names)
+    registry = Registry.discover(clock=clock)
+    found = registry.providers("pilot_server_protocols", names)
     made: dict[str, ServerProtocol] = {}
     for loaded in sorted(found, key=lambda item: (item.priority, item.name)):
         context = Context(clock=clock, log=logging.getLogger(f"pilot_core.{loaded.name}"), work_dir=work_dir)
@@ -58,7 +59,12 @@ def installed_protocols(clock: Clock, work_dir: Path, names: Sequence[str] | Non
             ) from error
         _log.info("protocol %s (%s %s)", loaded.name, loaded.distribution, loaded.version)
     if not made:
-        raise PluginError("no server protocol is installed; install pilot-communicator-panda beside pilot-devserver")
+        refused = [f"{r.label}: {r.reason}; {r.next_step}" for r in registry.records if r.kind == "server-protocol"]
+        raise PluginError(
+            f"no server protocol can be used: {refused[0]}"
+            if refused
+            else "no server protocol is installed; install pilot-communicator-panda beside pilot-devserver"
+        )
     return made
 
 

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.clock import SystemClock
-from pilot_core.errors import RequestRefused
+from pilot_core.errors import BadInput
 from pilot_devserver.cli.common import add_state_dir
 from pilot_devserver.statedir import StateDir
 
@@ -61,13 +61,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _steer(client: AdminClient, arguments: argparse.Namespace) -> None:
-    """Kill a job, set its command or its debug mode; raises `RequestRefused` if the server did not do it."""
+    """Kill a job, set its command or its debug mode; raises `BadInput` if the server did not do it."""
     body = {"command": arguments.text} if arguments.action == "command" else {}
     answer = client.post(f"jobs/{arguments.id}/{arguments.action}", body)
     if not answer["done"]:
         reason = answer["text"] or "it has ended already"
-        raise RequestRefused(f"job {arguments.id}: the server did not accept that: {reason}")
-    print(f"job {arguments.id}: done", file=sys.stderr)
+        raise BadInput(f"job {arguments.id}: the server did not accept that: {reason}")
+    print(f"job {arguments.id}: done; a pilot that has the job hears of it with its next update", file=sys.stderr)
 
 
 def _table(jobs: list[dict[str, Any]]) -> str:
