@@ -69,6 +69,23 @@ def test_a_signal_while_the_server_is_asked_for_jobs(site):
     assert "SIGTERM" in ended.last
 
 
+@pytest.mark.parametrize("when", ["while the payload runs", "while the report is tried"])
+def test_a_pilot_that_was_told_to_end_does_not_try_for_long_to_report(own_site, own_server, when):
+    site, gate = own_site, own_site.gate()
+    site.script(gate.script)
+    pilot = site.start("--last-budget", 0.5, "--set", "communicator.panda.retry_pause_limit=0.1")
+    gate.wait()
+    own_server.kill()
+    if when == "while the report is tried":
+        gate.open()
+        pilot.until_says("update_job", "(finished)", "attempt 1", "budget 1800 s left")
+    pilot.signal(signal.SIGTERM)
+    ended = pilot.wait()
+    site.check_clean(["spool"])
+    assert ended.code == 4
+    assert len(list((site.work / "spool").iterdir())) == 1
+
+
 def test_a_second_signal_ends_the_wait_for_a_dead_server(own_site, own_server):
     site, gate = own_site, own_site.gate()
     job = site.script(gate.script)
