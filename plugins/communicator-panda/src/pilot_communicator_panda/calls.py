@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pilot_communicator_panda import answers
 from pilot_communicator_panda.http import HttpClient
-from pilot_communicator_panda.retry import AttemptFailed, Retrier, RetryPolicy
+from pilot_communicator_panda.retry import AttemptFailed, NoCredential, Retrier, RetryPolicy
 from pilot_core import AuthError, BearerToken, CommunicationError
 
 if TYPE_CHECKING:
@@ -93,9 +93,27 @@ class Caller:
             raise
 
     def update(self, what: str, attempt: Callable[[], T], cancel: CancelToken, deadline: Deadline) -> T:
-        """Repeat an update whatever has happened to it."""
+        """Repeat an update whatever has happened to it.
+
+        Also while there is no usable credential here: whoever renews it may be doing so just now. One that the server
+        refuses is not repeated.
+        """
+
+        def with_credential() -> T:
+            try:
+                return attempt()
+            except NoCredential as error:
+                raise AttemptFailed(str(error), processed=False) from error
+
         policy = self._policy(self._settings.retry_budget)
-        return self._retrier.run(what, attempt, policy, repeatable=lambda _: True, cancel=cancel, deadline=deadline)
+        try:
+            return self._retrier.run(
+                what, with_credential, policy, repeatable=lambda _: True, cancel=cancel, deadline=deadline
+            )
+        except CommunicationError as error:
+            if error.__cause__ is not None and isinstance(error.__cause__.__cause__, NoCredential):
+                raise AuthError(str(error)) from None
+            raise
 
     def inform(self, what: str, attempt: Callable[[], T], cancel: CancelToken, deadline: Deadline) -> T:
         """Repeat a request on which no job depends, unless only somebody's action can help."""

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from pilot_communicator_panda.connect import Connector, Identity, proxy_authorization
 from pilot_communicator_panda.explain import certificate_refusal, lost_answer
-from pilot_communicator_panda.retry import AttemptFailed
+from pilot_communicator_panda.retry import AttemptFailed, NoCredential
 from pilot_communicator_panda.urls import BaseUrl
 from pilot_communicator_panda.wire import Channel, OutOfTime, Patience
-from pilot_core import BearerToken, ConfigError, RequestRefused
+from pilot_core import AuthError, BearerToken, ConfigError, RequestRefused
 
 if TYPE_CHECKING:
     from pilot_core import CancelToken, Context, Credential, Deadline
@@ -116,8 +116,11 @@ class HttpClient:
         return text
 
     def credential(self, cancel: CancelToken, deadline: Deadline) -> Credential | None:
-        """Return the credential that the next request would be sent with."""
-        return self._source.credential(cancel=cancel, deadline=deadline) if self._source else None
+        """Return the credential that the next request would be sent with; raises `NoCredential`."""
+        try:
+            return self._source.credential(cancel=cancel, deadline=deadline) if self._source else None
+        except AuthError as error:
+            raise NoCredential(str(error)) from None
 
     def close(self) -> None:
         """Close every kept connection."""

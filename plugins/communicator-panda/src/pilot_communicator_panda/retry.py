@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from pilot_core import CommunicationError
+from pilot_core import AuthError, CommunicationError
 
 if TYPE_CHECKING:
     from pilot_core.api.cancel import CancelToken, Deadline
     from pilot_core.api.clock import Clock
 
-__all__ = ["AttemptFailed", "Retrier", "RetryPolicy"]
+__all__ = ["AttemptFailed", "NoCredential", "Retrier", "RetryPolicy"]
 
 T = TypeVar("T")
 
@@ -37,6 +37,10 @@ class AttemptFailed(CommunicationError):
         """Whether only a change of configuration, here or there, can help: an untrusted certificate, say."""
         self.retry_after = retry_after
         """Seconds that the server asked to wait."""
+
+
+class NoCredential(AuthError):
+    """There is no usable credential on this side; nothing was sent."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pilot_communicator_panda.settings import PandaSettings
 
 from pilot_core import (
     AuthError,
+    BearerToken,
     Cancelled,
     CancelToken,
     CommunicationError,
@@ -165,6 +166,36 @@ def test_what_the_server_refuses_is_not_repeated(serve, client, limits, answer):
     with pytest.raises(RequestRefused):
         client(server).update(FINISHED, **limits())
     assert len(server.requests) == 1
+
+
+class Renewed:
+    """A credential source whose file is not there for some time."""
+
+    def __init__(self, missing):
+        self.missing = missing
+
+    def credential(self, *, cancel, deadline):
+        self.missing -= 1
+        if self.missing >= 0:
+            raise AuthError("token file /t is empty; put a token into it")
+        return BearerToken(value="abc", origin="wlcg.production")
+
+    def secrets(self):
+        return ()
+
+
+def test_an_update_waits_for_a_credential_that_is_being_renewed(serve, client, limits, caplog):
+    server = serve(OK)
+    client(server, credential=Renewed(2)).update(FINISHED, **limits())
+    assert len(server.requests) == 1
+    assert "token file /t is empty; put a token into it; attempt 2, next in" in caplog.text
+
+
+def test_a_credential_that_is_not_renewed_within_the_budget_is_told_as_such(serve, client, limits):
+    server = serve()
+    with pytest.raises(AuthError, match="token file /t is empty"):
+        client(server, credential=Renewed(10**6)).update(FINISHED, **limits())
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(
