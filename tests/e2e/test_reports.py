@@ -85,14 +85,18 @@ def test_a_job_that_was_killed_at_its_end_is_still_reported(site):
     assert site.job(job).reported_state
 
 
-def test_a_report_for_which_the_credential_has_gone_is_kept(site):
-    gate = site.gate()
+def use_token(site):
     token = site.folder / "token"
     token.touch(mode=0o600)
     token.write_text(site.server.token())
     site.pilot |= {"cert": None, "token_file": token, "token_origin": "wlcg.production"}
+    return token
+
+
+def test_a_report_for_which_the_credential_has_gone_is_kept(site):
+    gate, token = site.gate(), use_token(site)
     job = site.script(gate.script)
-    pilot = site.start()
+    pilot = site.start("--report-budget", 1)
     gate.wait()
     site.until(lambda: site.job(job).status == "running")
     token.write_text("")
@@ -102,3 +106,18 @@ def test_a_report_for_which_the_credential_has_gone_is_kept(site):
     assert ended.code == 4
     assert kept_report(site, job, ended).update.state == "finished"
     assert any("is empty: write the token into it" in line for line in ended.of_level("ERROR"))
+
+
+def test_a_report_waits_for_the_credential_to_be_renewed(site):
+    gate, token = site.gate(), use_token(site)
+    job = site.script(gate.script)
+    pilot = site.start("--set", "communicator.panda.retry_pause_limit=0.2")
+    gate.wait()
+    site.until(lambda: site.job(job).status == "running")
+    token.write_text("")
+    gate.open()
+    pilot.until_says("update_job", "(finished)", "is empty", "attempt 1")
+    token.write_text(site.server.token())
+    assert pilot.wait().code == 0
+    site.check_clean()
+    assert site.job(job).status == "finished"
