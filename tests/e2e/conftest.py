@@ -167,6 +167,7 @@ class Gate:
     def __init__(self, folder, name):
         self.reached, self.opened = folder / f"{name}.reached", folder / f"{name}.opened"
         self._descriptors = []
+        self._told = []
         for path in (self.reached, self.opened):
             os.mkfifo(path)
             path.chmod(0o666)
@@ -179,11 +180,13 @@ class Gate:
         return f"echo $$ > {self.reached}; read line < {self.opened}"
 
     def wait(self):
-        """Wait until the script is there; returns the pid that it told."""
-        poll = select.poll()
-        poll.register(self._descriptors[0], select.POLLIN)
-        assert poll.poll(PATIENCE * 1000), f"nothing came to {self.reached}"
-        return int(os.read(self._descriptors[0], 100).split()[0])
+        """Wait until a script is there; returns the pid that it told."""
+        while not self._told:
+            poll = select.poll()
+            poll.register(self._descriptors[0], select.POLLIN)
+            assert poll.poll(PATIENCE * 1000), f"nothing came to {self.reached}"
+            self._told += map(int, os.read(self._descriptors[0], 100).split())
+        return self._told.pop(0)
 
     def open(self):
         os.write(self._descriptors[1], b"go\n")
