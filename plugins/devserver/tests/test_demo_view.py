@@ -2,6 +2,8 @@
 
 import os
 import pty
+import threading
+from contextlib import suppress
 from dataclasses import replace
 
 from pilot_devserver.cli.demo_view import PlainView, TerminalView, stdout_view, tables
@@ -23,12 +25,21 @@ RESULT = JobResult(
 def on_terminal(show):
     """Return what a function writes to a terminal."""
     ours, theirs = pty.openpty()
+    written = []
+
+    def read():
+        # a terminal's end is an error (EIO), and what was written comes in any number of pieces
+        with suppress(OSError):
+            while piece := os.read(ours, 65536):
+                written.append(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
     with os.fdopen(theirs, "w", encoding="utf-8") as stream:
         show(stream)
-        stream.flush()
-        written = os.read(ours, 100_000).decode()
+    reader.join()
     os.close(ours)
-    return written
+    return b"".join(written).decode()
 
 
 def test_a_terminal_gets_a_table_that_is_kept_up_to_date(monkeypatch):
