@@ -247,6 +247,10 @@ def test_one_line_tells_of_a_bad_job(ran, name):
     assert len(told) == 1, told
 
 
+def test_no_other_line_does(ran):
+    assert len(ran.ended.of_level("ERROR")) == len(JOBS)
+
+
 def test_nothing_of_a_bad_job_stays_on_the_storages(ran):
     logs = {ran.site.job(job).description["logFile"] for job in (*ran.ids.values(), ran.good)}
     assert {path.name for path in ran.site.storage.iterdir()} == {"in.dat", *logs}

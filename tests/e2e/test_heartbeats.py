@@ -6,53 +6,6 @@ import pytest
 
 from pilot_core import PilotErrorCode as Code
 
-SLOW_STAGER = '''
-from pathlib import Path
-
-from pilot_core import FetchRequest, Provider, TransferResult, hookimpl
-
-GATE = Path(__file__).parent
-
-
-class Slow:
-    """Brings empty files, after a while: it says that it has begun, and goes on when it is let."""
-
-    def __init__(self, settings, context):
-        self.clock = context.clock
-
-    def fetch(self, request, *, cancel, deadline):
-        (GATE / "slow.reached").write_text("1\\n")
-        with open(GATE / "slow.opened", "rb") as opened:
-            self.clock.wait(opened, cancel)
-        cancel.raise_if_cancelled()
-        request.destination.touch()
-        return TransferResult(size=0, checksum="adler32:00000001", url=request.url)
-
-    def stat(self, url, *, cancel, deadline):
-        raise NotImplementedError
-
-
-@hookimpl
-def pilot_stagein():
-    yield Provider(name="slow", factory=Slow, schemes=frozenset({"slow"}))
-'''
-
-
-def use_slow_stager(site):
-    """Have inputs come from a storage that takes its time; returns the gate at which they wait."""
-    folder = site.folder / "plugins"
-    info = folder / "slow-1.dist-info"
-    info.mkdir(parents=True)
-    (folder / "slow_stager.py").write_text(SLOW_STAGER)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pilot-stager-slow\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[pilot_core.plugins.v1]\nstager.slow = slow_stager\n")
-    site.tables["plugins"] = {"paths": [str(folder)]}
-    site.settings["storages"][site.rse]["url"] = "slow://tape/library"
-    site.settings["storages"]["LOGS"] = {"url": f"file://{site.storage}"}
-    site.settings["write"] = site.settings["log"] = ["LOGS"]
-    (site.storage / "in.dat").touch()
-    return site.gate("slow", folder=folder)
-
 
 def start_fast(site, scale, *options):
     """Start a pilot whose clock runs faster; what it waits for in the network takes as long as ever."""
@@ -98,8 +51,8 @@ def test_the_queue_says_how_often(site):
     assert site.job(job).status == "finished"
 
 
-def test_a_job_is_heard_of_while_its_input_comes(site):
-    gate = use_slow_stager(site)
+def test_a_job_is_heard_of_while_its_input_comes(site, slow_storage):
+    gate = slow_storage(site)
     site.settings["heartbeat_seconds"] = 0.2
     job = site.submit(inputs=["in.dat"])
     pilot = site.start()
@@ -133,8 +86,8 @@ def test_tobekilled_ends_the_payload_and_the_pilot_goes_on(site):
     assert site.job(next_job).status == "finished"
 
 
-def test_tobekilled_ends_the_wait_for_input(site):
-    gate = use_slow_stager(site)
+def test_tobekilled_ends_the_wait_for_input(site, slow_storage):
+    gate = slow_storage(site)
     site.settings["heartbeat_seconds"] = 0.2
     job = site.submit(inputs=["in.dat"])
     pilot = site.start()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+
+from pilot_core import CancelToken, Context, Deadline, PayloadHandle, SystemClock
+from pilot_core.builtin.process_executor import pilot_executors
 
 
 @pytest.fixture
@@ -69,6 +74,20 @@ def test_two_pilots_in_one_place_share_the_jobs_and_leave_each_other_alone(site,
     assert told == [0] * 6
 
 
+@contextmanager
+def attached(folder):
+    """Find a payload again as a later pilot would: by the handle in the journal of its job's directory."""
+    steps = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    (handle,) = [PayloadHandle.from_json(step["handle"]) for step in steps if step["step"] == "payload-started"]
+    clock = SystemClock()
+    (provider,) = pilot_executors()
+    context = Context(clock=clock, log=logging.getLogger(__name__), work_dir=folder)
+    with closing(provider.factory(provider.settings(), context)) as executor:
+        deadline = Deadline.after(clock, 60.0)
+        with closing(executor.attach(handle, cancel=CancelToken(), deadline=deadline)) as payload:
+            yield payload
+
+
 def test_a_payload_outlives_its_pilot_and_its_end_is_recorded(site):
     gate = site.gate()
     job = site.script(f"trap '' HUP; {gate.script}; echo done; exit 7")
@@ -78,9 +97,12 @@ def test_a_payload_outlives_its_pilot_and_its_end_is_recorded(site):
     pilot.signal(signal.SIGKILL)
     assert pilot.wait().code == -signal.SIGKILL
     assert lives(pid)
-    gate.open()
-    site.no_processes()
     (folder,) = site.work.iterdir()
+    with attached(folder) as payload:
+        gate.open()
+        SystemClock().wait(payload)
+        assert payload.result().exit_code == 7
+    site.no_processes()
     record = json.loads((folder / "control" / "ended.json").read_text())
     assert record["complete"] is True
     assert record["exit_code"] == 7
@@ -102,7 +124,7 @@ def test_no_descriptor_and_no_process_is_left_from_job_to_job(site):
     counts = []
     gates = [site.gate("first"), site.gate("last")]
     site.script(gates[0].script, priority=3000)
-    for _ in range(5):
+    for _ in range(20):
         site.submit(priority=2000)
     site.script(gates[1].script, priority=1000)
     pilot = site.start("--jobs", 0)
@@ -112,6 +134,6 @@ def test_no_descriptor_and_no_process_is_left_from_job_to_job(site):
         gate.open()
     assert pilot.wait().code == 0
     site.check_clean()
-    assert counts[1][0] <= counts[0][0] + 2, counts
-    # the next job's supervisor and payload are forked ahead of it
-    assert counts[1][1] <= counts[0][1] + 2, counts
+    # an update may be under way, and the next job's supervisor and payload are forked ahead of it
+    assert counts[1][0] < counts[0][0] + 10, counts
+    assert counts[1][1] < counts[0][1] + 10, counts

@@ -56,6 +56,21 @@ def test_a_payload_that_will_not_end_is_killed_after_the_grace(site):
     assert b"no" in site.log_of(job)["payload.stdout"]
 
 
+def test_a_signal_ends_the_wait_for_input(site, slow_storage):
+    gate = slow_storage(site)
+    job = site.submit(inputs=["in.dat"])
+    pilot = site.start()
+    gate.wait()
+    pilot.signal(signal.SIGTERM)
+    assert pilot.wait().code == 143
+    site.check_clean()
+    found = site.job(job)
+    assert found.status == "failed"
+    assert found.fields["pilot_error_code"] == Code.SIGTERM
+    assert "trans_exit_code" not in found.fields
+    assert "payload.stdout" not in site.log_of(job)
+
+
 def test_a_signal_while_the_server_is_asked_for_jobs(site):
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))

@@ -53,7 +53,7 @@ def translate(entry: Any, log: logging.Logger, *, decode: bool = True) -> Job | 
         return _job(job_id, fields, log, decode=decode)
     except (BadField, RecursionError) as error:
         reason = error if isinstance(error, BadField) else BadField("the description", "is nested too deeply")
-        log.error("job %d: the description cannot be used: %s", job_id, reason)  # noqa: TRY400
+        log.debug("job %d: the description cannot be used: %s", job_id, reason)  # whoever runs the job tells it
         return _bad_job(job_id, Fields(entry), reason)
 
 
