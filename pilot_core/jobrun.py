@@ -134,16 +134,13 @@ class JobRun:
         """Run the job to its end; what goes wrong is in the outcome and in the report."""
         self._heartbeat.start(self._update, self._heard)
         job_log: JobLog | None = None
-        try:
+        with self._judged("pilot"):
             job_log = self._open()
             # after that, so that the job's own log has it
             self._log.info(
                 "job %d taken: %.300s", self.job.id, f"{self.job.transformation} {self.job.parameters}".strip()
             )
             self._work()
-        except Exception as error:  # a bug must not lose the job's report  # noqa: BLE001
-            self._log.error("internal error, please report it", exc_info=error)
-            self._verdict.fail("pilot", PilotErrorCode.UNKNOWNEXCEPTION, f"{type(error).__name__}: {error}")
         try:
             return self._finish(job_log)
         finally:
