@@ -20,7 +20,9 @@ LAYERS = (
     ("supervision", "staging", "reporting", "heartbeat", "payload", "joblog", "outputs", "node"),
     ("services", "payloadrun"),
     ("jobrun",),
-    ("pilot_settings", "pilot"),
+    ("pilot_settings",),
+    ("assembly",),
+    ("pilot",),
     ("cli",),
     ("__main__",),
 )
@@ -32,7 +34,6 @@ BESIDE = {
     "outputs": {"joblog", "payload", "staging"},
     "joblog": {"payload"},
     "payloadrun": {"services"},
-    "pilot": {"pilot_settings"},
     "api": {"errors"},
 }
 """Imports within a layer; nothing here may run in a circle."""
