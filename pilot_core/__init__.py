@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pilot_core.api.provider import KINDS, Context, NoSettings, Provider
     from pilot_core.api.queue import Queue, QueueSource, Storage, deterministic_path
     from pilot_core.api.server import (
+        ExplainsRequests,
+        FieldProblem,
         Identity,
         JobFilter,
         JobRecord,
@@ -102,7 +104,9 @@ __all__ = [
     "Event",
     "Executor",
     "ExecutorError",
+    "ExplainsRequests",
     "FetchRequest",
+    "FieldProblem",
     "FileReport",
     "FileStat",
     "FinishedPayload",
@@ -185,8 +189,8 @@ _HOME = {
     "pilot_core.api.provider": "KINDS Context NoSettings Provider",
     "pilot_core.api.queue": "Queue QueueSource Storage deterministic_path",
     "pilot_core.api.server": """
-        Identity JobFilter JobRecord JobStore ServerProtocol ServerRequest ServerResponse StoreUnavailable
-        UpdateOutcome
+        ExplainsRequests FieldProblem Identity JobFilter JobRecord JobStore ServerProtocol ServerRequest ServerResponse
+        StoreUnavailable UpdateOutcome
     """,
     "pilot_core.api.settings": "setting",
     "pilot_core.api.staging": """

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 __all__ = [
+    "ExplainsRequests",
+    "FieldProblem",
     "Identity",
     "JobFilter",
     "JobRecord",
@@ -252,4 +254,28 @@ class ServerProtocol(Protocol):
 
     def respond(self, request: ServerRequest, store: JobStore) -> ServerResponse:
         """Answer as the real server does, mistakes included. May raise nothing."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldProblem:
+    """What is wrong with one field of a request, for the people who look at the exchange."""
+
+    field: str
+    """Path of the field: `node`, `job_list[2].job_id`, `header:authorization`; "" = the request as a whole."""
+    kind: str
+    """missing, unknown, type, truncated (cut to its column), ignored (left out), refused, or unreadable (the body)."""
+    message: str
+    """One line, without the value where that could be a secret."""
+
+
+@runtime_checkable
+class ExplainsRequests(Protocol):
+    """What a `ServerProtocol` may have besides: it says what is wrong with a request, field by field.
+
+    A real server names the first mistake at most; this names all of them. It changes no answer.
+    """
+
+    def problems(self, request: ServerRequest) -> Sequence[FieldProblem]:
+        """Return everything that is wrong with a request that it handles; empty = nothing. May raise nothing."""
         ...

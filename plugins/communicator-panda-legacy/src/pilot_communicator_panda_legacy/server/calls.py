@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pilot_core.api.server import JobStore, ServerRequest
 
-__all__ = ["Call", "bind"]
+__all__ = ["Call", "bind", "is_pilot"]
 
 _PRODUCTION = re.compile(r"^/[^/]+/Role=production$|/atlas/Role=production|/atlas/usatlas/Role=production")
 _PILOT = re.compile(r"/(atlas/usatlas|atlas|osg|ams|Engage/LBNE)/Role=pilot")
@@ -50,10 +50,13 @@ class Call:
 
     def is_pilot(self, *, members: bool = True) -> bool:
         """Return whether the caller has the role of a pilot, or (`members`) is in an organisation of pilots."""
-        fqans = self.request.identity.fqans if self.request.identity else ()
-        return any(
-            _PRODUCTION.search(fqan) or _PILOT.search(fqan) or (members and _MEMBERS.search(fqan)) for fqan in fqans
-        )
+        return is_pilot(self.request, members=members)
+
+
+def is_pilot(request: ServerRequest, *, members: bool = True) -> bool:
+    """Return whether the caller has the role of a pilot, or (`members`) is in an organisation of pilots."""
+    fqans = request.identity.fqans if request.identity else ()
+    return any(_PRODUCTION.search(fqan) or _PILOT.search(fqan) or (members and _MEMBERS.search(fqan)) for fqan in fqans)
 
 
 def bind(name: str, signature: Mapping[str, Any], given: Any, *, missing: object, owner: str) -> dict[str, Any]:

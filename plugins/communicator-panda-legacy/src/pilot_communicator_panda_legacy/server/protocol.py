@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -15,9 +15,10 @@ from pilot_communicator_panda_legacy.server import others
 from pilot_communicator_panda_legacy.server.answers import Text
 from pilot_communicator_panda_legacy.server.calls import Call, bind
 from pilot_communicator_panda_legacy.server.dispatch import get_job
+from pilot_communicator_panda_legacy.server.problems import caller_problems, field_problems, unreadable
 from pilot_communicator_panda_legacy.server.signatures import MISSING, OWNERS, SIGNATURES
 from pilot_communicator_panda_legacy.server.updates import update_job, update_jobs_in_bulk
-from pilot_core.api.server import JobStore, ServerRequest, ServerResponse
+from pilot_core.api.server import FieldProblem, JobStore, ServerRequest, ServerResponse
 
 if TYPE_CHECKING:
     import logging
@@ -61,8 +62,7 @@ class LegacyProtocol:
 
     def respond(self, request: ServerRequest, store: JobStore) -> ServerResponse:
         """Answer as the real server does."""
-        fields = unquote(request.path).split("/")
-        name = fields[3] if len(fields) == 4 else ""
+        name = _method_name(request.path)
         handler = HANDLERS.get(name)
         if handler is None:
             return _response(403, Text(f"ERROR : method {name} is forbidden"))
@@ -74,6 +74,28 @@ class LegacyProtocol:
         except Exception as error:  # noqa: BLE001  (the real server answers any exception with its text)
             self._log.debug("%s: answered with status 500", name, exc_info=True)
             return _response(500, Text(str(error)))
+
+    def problems(self, request: ServerRequest) -> Sequence[FieldProblem]:
+        """Name everything that is wrong with a request."""
+        name = _method_name(request.path)
+        if name not in HANDLERS:
+            return (FieldProblem(field="", kind="refused", message=f"there is no method {request.path}"),)
+        found = list(caller_problems(name, request))
+        if request.denied:
+            # the text may go on with a traceback, as the real server's does
+            message = request.denied.strip().partition("\n")[0]
+            found.append(FieldProblem(field="header:authorization", kind="refused", message=message))
+        try:
+            params = _parameters(request)
+        except Exception as error:  # noqa: BLE001  (whatever was sent: gzip, JSON and text all have errors of their own)
+            return (*found, unreadable(error))
+        return (*found, *field_problems(name, params))
+
+
+def _method_name(path: str) -> str:
+    """Return the method that a path names; "" for none."""
+    fields = unquote(path).split("/")
+    return fields[3] if len(fields) == 4 else ""
 
 
 def _parameters(request: ServerRequest) -> Any:

@@ -17,15 +17,28 @@ from pilot_core.api.server import StoreUnavailable
 if TYPE_CHECKING:
     from pilot_core.api.server import JobStore
 
-__all__ = ["update_job", "update_jobs_in_bulk"]
+__all__ = ["COLUMNS", "CUT", "STATES", "LeftOut", "update_job", "update_jobs_in_bulk"]
 
 STATES = ("running", "failed", "finished", "holding", "starting", "transferring")
 _MOST = 10**10 - 1
 _STDOUT_SIZE = 2048
+CUT: Mapping[str, int] = MappingProxyType(
+    {
+        "node": 128,
+        "pilotErrorDiag": 500,
+        "jobMetrics": 500,
+        "pilotID": 200,
+        "batchID": 80,
+        "exeErrorDiag": 500,
+        "cpu_architecture_level": 20,
+        "stdout": _STDOUT_SIZE,
+    }
+)
+"""Characters after which the server cuts a text."""
 _TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
-class _Nothing(Exception):
+class LeftOut(Exception):
     """A value that is silently left out."""
 
 
@@ -39,7 +52,7 @@ def _same(value: Any) -> Any:
 
 def _unless_empty(value: Any) -> Any:
     if value == "":
-        raise _Nothing
+        raise LeftOut
     return value
 
 
@@ -48,7 +61,7 @@ def _whole(value: Any) -> Any:
     try:
         int(value)
     except (TypeError, ValueError):
-        raise _Nothing from None
+        raise LeftOut from None
     return value
 
 
@@ -74,9 +87,9 @@ def _cores(value: Any) -> float:
     try:
         cores = float(value)
     except (TypeError, ValueError):
-        raise _Nothing from None
+        raise LeftOut from None
     if not value:
-        raise _Nothing
+        raise LeftOut
     return cores
 
 
@@ -84,30 +97,30 @@ def _moment(value: Any) -> str:
     try:
         return time.strftime(_TIME_FORMAT, time.strptime(value, _TIME_FORMAT))
     except (TypeError, ValueError):
-        raise _Nothing from None
+        raise LeftOut from None
 
 
 def _level(value: Any) -> Any:
     if not value or not isinstance(value, str):
-        raise _Nothing
-    return value[:20]
+        raise LeftOut
+    return value[: CUT["cpu_architecture_level"]]
 
 
-_COLUMNS: Mapping[str, tuple[str, Callable[[Any], Any]]] = MappingProxyType(
+COLUMNS: Mapping[str, tuple[str, Callable[[Any], Any]]] = MappingProxyType(
     {
         "cpuConsumptionTime": ("cpu_consumption_time", _unless_empty),
         "cpuConsumptionUnit": ("cpu_consumption_unit", _same),
         "cpu_architecture_level": ("cpu_architecture_level", _level),
-        "node": ("node", _cut(128)),
+        "node": ("node", _cut(CUT["node"])),
         "transExitCode": ("trans_exit_code", _whole),
         "pilotErrorCode": ("pilot_error_code", _error_code),
-        "pilotErrorDiag": ("pilot_error_diag", _cut(500)),
-        "jobMetrics": ("job_metrics", _cut(500)),
+        "pilotErrorDiag": ("pilot_error_diag", _cut(CUT["pilotErrorDiag"])),
+        "jobMetrics": ("job_metrics", _cut(CUT["jobMetrics"])),
         "schedulerID": ("scheduler_id", _same),
-        "pilotID": ("pilot_id", _cut(200)),
-        "batchID": ("batch_id", _cut(80)),
+        "pilotID": ("pilot_id", _cut(CUT["pilotID"])),
+        "batchID": ("batch_id", _cut(CUT["batchID"])),
         "exeErrorCode": ("exe_error_code", _same),
-        "exeErrorDiag": ("exe_error_diag", _cut(500)),
+        "exeErrorDiag": ("exe_error_diag", _cut(CUT["exeErrorDiag"])),
         "cpuConversionFactor": ("cpu_conversion_factor", _same),
         "pilotTiming": ("pilot_timing", _same),
         "nEvents": ("n_events", _same),
@@ -159,12 +172,12 @@ def update_job(call: Call) -> Text:
 def _values(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what goes into the database, by the names of the new API."""
     values: dict[str, Any] = {"job_output_report": given["xml"]}
-    for name, (column, prepare) in _COLUMNS.items():
+    for name, (column, prepare) in COLUMNS.items():
         if given[name] is None:
             continue
         try:
             values[column] = prepare(given[name])
-        except _Nothing:
+        except LeftOut:
             continue
     return values
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pilot_communicator_panda.server.signatures import REQUIRED, Method, Parameter
 
-__all__ = ["Crash", "Refused", "bind"]
+__all__ = ["Crash", "Refused", "bind", "checked"]
 
 _CLASSES: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
 
@@ -45,11 +45,11 @@ def bind(method: Method, given: Any, http: str) -> dict[str, Any]:
     for name in given:
         if name not in known:
             raise Refused(f"Argument error: got an unexpected keyword argument '{name}'")
-    return {parameter.name: _checked(parameter, given, http) for parameter in method.parameters}
+    return {parameter.name: checked(parameter, given, http) for parameter in method.parameters}
 
 
-def _checked(parameter: Parameter, given: Mapping[str, Any], http: str) -> Any:
-    """Return a parameter's value."""
+def checked(parameter: Parameter, given: Mapping[str, Any], http: str) -> Any:
+    """Return a parameter's value as the method gets it; raises `Refused` or `Crash`."""
     value = given.get(parameter.name, parameter.default)
     if parameter.types == ("any",) or parameter.default == value:
         return value

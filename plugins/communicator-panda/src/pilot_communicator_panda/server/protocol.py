@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -12,8 +12,9 @@ from urllib.parse import unquote
 from pilot_communicator_panda.server import acquire, credentials, jobs, update, workers
 from pilot_communicator_panda.server.call import Handler, call
 from pilot_communicator_panda.server.forms import form, query
+from pilot_communicator_panda.server.problems import caller_problems, field_problems, unreadable
 from pilot_communicator_panda.server.signatures import METHODS
-from pilot_core.api.server import JobStore, ServerRequest, ServerResponse
+from pilot_core.api.server import FieldProblem, JobStore, ServerRequest, ServerResponse
 
 if TYPE_CHECKING:
     import logging
@@ -74,6 +75,23 @@ class PandaProtocol:
         except Exception as error:  # noqa: BLE001  (the real server answers any exception with its text)
             self._log.debug("%s/%s: answered with status 500", module, name, exc_info=True)
             return _text(500, str(error))
+
+    def problems(self, request: ServerRequest) -> Sequence[FieldProblem]:
+        """Name everything that is wrong with a request."""
+        module, name = _parse_path(request.path)
+        method = METHODS.get((module, name))
+        if method is None:
+            return (FieldProblem(field="", kind="refused", message=f"there is no method {request.path}"),)
+        found = list(caller_problems(method, request))
+        if request.denied:
+            # the text may go on with a traceback, as the real server's does
+            message = request.denied.strip().partition("\n")[0]
+            found.append(FieldProblem(field="header:authorization", kind="refused", message=message))
+        try:
+            params = _parameters(request)
+        except Exception as error:  # noqa: BLE001  (whatever was sent: gzip, JSON and text all have errors of their own)
+            return (*found, unreadable(error))
+        return (*found, *field_problems(method, params, request.method))
 
 
 def _parse_path(path: str) -> tuple[str, str]:

@@ -15,12 +15,26 @@ from pilot_core.api.server import StoreUnavailable
 if TYPE_CHECKING:
     from pilot_core.api.server import JobStore
 
-__all__ = ["update_job", "update_jobs_bulk"]
+__all__ = ["CASTS", "CUT", "STATES", "update_job", "update_jobs_bulk"]
 
 STATES = ("running", "failed", "finished", "holding", "starting", "transferring")
 SUCCESS, FAILED, INVALID = 0, 30, 50
 _MOST_KB = 10**10 - 1
 _TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+
+
+CUT: Mapping[str, int] = MappingProxyType(
+    {
+        "cpu_architecture_level": 20,
+        "node": 128,
+        "pilot_error_diag": 500,
+        "job_metrics": 500,
+        "pilot_id": 200,
+        "batch_id": 80,
+        "exe_error_diag": 500,
+    }
+)
+"""Characters after which the server cuts a text."""
 
 
 def _text(size: int | None = None) -> Callable[[Any], str]:
@@ -31,21 +45,15 @@ def _whole(value: Any) -> int:
     return int(float(value))
 
 
-_CASTS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+CASTS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
     {
         "cpu_consumption_time": int,
         "cpu_consumption_unit": _text(),
-        "cpu_architecture_level": _text(20),
-        "node": _text(128),
+        **{name: _text(size) for name, size in CUT.items()},
         "trans_exit_code": int,
         "pilot_error_code": int,
-        "pilot_error_diag": _text(500),
-        "job_metrics": _text(500),
         "scheduler_id": _text(),
-        "pilot_id": _text(200),
-        "batch_id": _text(80),
         "exe_error_code": int,
-        "exe_error_diag": _text(500),
         "cpu_conversion_factor": float,
         "pilot_timing": _text(),
         "n_events": int,
@@ -89,7 +97,7 @@ def update_job(call: Call) -> Envelope:
 def _values(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what goes into the database."""
     values: dict[str, Any] = {"job_output_report": given["job_output_report"]}
-    for name, cast in _CASTS.items():
+    for name, cast in CASTS.items():
         if given[name] is None or given[name] == "":
             continue
         try:
