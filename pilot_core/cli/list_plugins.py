@@ -187,6 +187,7 @@ def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
 def _details(record: Record) -> list[str]:
     """Return what stands under a row that is not in order."""
     lines = [f"deprecated: {text}" for text in record.warnings]
+    lines += [f"opts out of {text}" for text in record.opt_outs]
     if record.reason:
         lines += [f"reason: {record.reason}", f"next step: {record.next_step}"]
     return lines

@@ -17,8 +17,10 @@ from pilot_core.api.provider import KINDS, Provider
 from pilot_core.hookspecs import PROJECT, REGISTRATION_HOOKS, PilotSpecs
 from pilot_core.plugins.record import Offer, Record
 
-__all__ = ["Implementation", "Unfit", "hook_options", "implementations", "providers"]
+__all__ = ["OPT_OUTS", "Implementation", "Unfit", "hook_options", "implementations", "opt_outs", "providers"]
 
+OPT_OUTS = "KIT_OPT_OUTS"
+"""The attribute in which a plugin says which clauses of its kind's conformance kit it does not keep, and why."""
 MARK = f"{PROJECT}_impl"
 HOOK_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     name: tuple(inspect.signature(function).parameters)[1:]
@@ -82,6 +84,19 @@ def providers(found: Iterable[Implementation], record: Record) -> dict[str, Prov
     if KINDS[record.kind] and not offered:
         raise Unfit(f"it offers no provider: {' and '.join(KINDS[record.kind])} yielded nothing")
     return offered
+
+
+def opt_outs(plugin: object) -> dict[str, str]:
+    """Return the clauses of the conformance kit that a plugin does not keep, with its reasons; raises `Unfit`."""
+    given = inspect.getattr_static(plugin, OPT_OUTS, {})
+    if not isinstance(given, Mapping):
+        raise Unfit(f"{OPT_OUTS} must be a mapping of clause to reason, not {_shown(given)}")
+    for clause, reason in given.items():
+        if not isinstance(clause, str) or not isinstance(reason, str) or not clause.startswith("test_"):
+            raise Unfit(f"{OPT_OUTS}: {clause!r}: {_shown(reason)}; write the clause's name (test_...) and a reason")
+        if not reason.strip():
+            raise Unfit(f"{OPT_OUTS}: {clause} has no reason; say why the plugin does not keep it")
+    return dict(given)
 
 
 def offer(hook: str, provider: Provider[Any]) -> Offer:

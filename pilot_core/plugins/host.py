@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pluggy
 
 from pilot_core.hookspecs import PROJECT, PilotSpecs
-from pilot_core.plugins.check import TELL, Unfit, hook_options, implementations, offer, providers
+from pilot_core.plugins.check import TELL, Unfit, hook_options, implementations, offer, opt_outs, providers
 from pilot_core.plugins.guard import OutOfTime
 from pilot_core.plugins.record import Record, Status, one_line
 
@@ -93,6 +93,7 @@ class Host:
         plugin = _load(record)
         found = implementations(plugin, record)
         offered = providers(found, record)
+        kept_out = tuple(f"{clause}: {one_line(reason)}" for clause, reason in sorted(opt_outs(plugin).items()))
         for name, known in self._manager.list_name_plugin():
             if known is plugin:
                 raise Unfit(f"{record.value} is the plugin {name} already; one object serves one entry point")
@@ -103,7 +104,9 @@ class Host:
         hooks = sorted({implementation.hook for implementation in found})
         offers = tuple(offer(hook, provider) for hook, provider in sorted(offered.items()))
         told = tuple(one_line(str(warning.message)) for warning in said)
-        done = replace(record, status=Status.OK, hooks=tuple(hooks), offers=offers, warnings=told)
+        done = replace(
+            record, status=Status.OK, hooks=tuple(hooks), offers=offers, warnings=told, opt_outs=kept_out
+        )
         return Admitted(done, offered)
 
     def _forget(self, record: Record) -> None:

@@ -46,6 +46,7 @@ def row(record: Record) -> dict[str, Any]:
         "reason": record.reason or None,
         "next_step": record.next_step or None,
         "warnings": list(record.warnings),
+        "opt_outs": list(record.opt_outs),
     }
 
 

@@ -76,6 +76,8 @@ class Record:
     """What its providers say; None = not imported."""
     warnings: tuple[str, ...] = ()
     """Deprecations that the import brought to light."""
+    opt_outs: tuple[str, ...] = ()
+    """Clauses of its kind's conformance kit that it does not keep, each as `clause: reason`."""
 
     @property
     def kind(self) -> str:

@@ -1,0 +1,44 @@
+"""The kits have teeth: every planted fault is noticed, by the clause that is meant to, and the correct one passes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+# pytest's import mode finds no module beside this one
+sys.path.insert(0, str(HERE))
+
+from harness import run_kit  # noqa: E402
+
+KINDS = {path.parent.name: path for path in sorted(HERE.glob("*/kit_file.py"))}
+LEAST = {"stager": 30, "executor": 25, "communicator": 25}
+"""How many faults a kind's kit has to be tried with, at the least."""
+MUTANTS = {kind: importlib.import_module(f"{kind}.faults").MUTANTS for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_correct_plugin_keeps_every_clause(kind, tmp_path):
+    verdicts = run_kit(KINDS[kind], tmp_path / "report")
+    wrong = [f"{v['clause']}: {v['outcome']}: {v['reason']}" for v in verdicts if v["outcome"] in {"failed", "error"}]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mutant"),
+    [pytest.param(kind, mutant, id=f"{kind}-{mutant.name}") for kind in KINDS for mutant in MUTANTS[kind]],
+)
+def test_a_planted_fault_is_noticed(kind, mutant, tmp_path):
+    verdicts = run_kit(KINDS[kind], tmp_path / "report", mutant=mutant.name, clauses=mutant.caught_by)
+    noticed = {v["clause"].partition("[")[0] for v in verdicts if v["outcome"] == "failed"}
+    missed = [clause for clause in mutant.caught_by if clause not in noticed]
+    assert not missed, f"{mutant.fault}: not noticed by {', '.join(missed)}: {verdicts}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_there_are_enough_faults_and_their_names_differ(kind):
+    names = [mutant.name for mutant in MUTANTS[kind]]
+    assert len(names) == len(set(names)) >= LEAST.get(kind, 5)
