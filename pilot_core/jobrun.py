@@ -6,11 +6,9 @@ journal before it takes effect and is then told to the event hooks and, by the h
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import CancelToken
@@ -19,16 +17,19 @@ from pilot_core.api.events import JobState, Outcome, TaskInfo
 from pilot_core.cleanup import remove_tree
 from pilot_core.errors import Cancelled, HandledError, PilotErrorCode
 from pilot_core.heartbeat import Heartbeat
+from pilot_core.jobdir import JOURNAL, LOG, new_job_dir, set_aside
 from pilot_core.journal import FileJournal, SteadyJournal
 from pilot_core.logs import JobLog, job_logger
 from pilot_core.outputs import Outputs
-from pilot_core.payload import argument_vector, check_needs, plain_name, write_secrets
+from pilot_core.payload import SECRETS_FILE, argument_vector, check_needs, plain_name, write_secrets
 from pilot_core.payloadrun import PayloadRun
+from pilot_core.phases import WHOLE, Phase, Plan
 from pilot_core.reporting import Facts, Failure, FinalReport, Verdict
 from pilot_core.staging import Mover
 
 if TYPE_CHECKING:
     import logging
+    from pathlib import Path
 
     from pilot_core.api.communicator import ServerAnswer
     from pilot_core.api.job import Job
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["NEXT_STATES", "JobOutcome", "JobRun"]
 
 NEXT_STATES: Mapping[JobState, frozenset[JobState]] = {
-    JobState.ACQUIRED: frozenset({JobState.STAGE_IN, JobState.STAGE_OUT}),
+    JobState.ACQUIRED: frozenset({JobState.STAGE_IN, JobState.START, JobState.STAGE_OUT}),
     JobState.STAGE_IN: frozenset({JobState.START, JobState.STAGE_OUT}),
     JobState.START: frozenset({JobState.RUNNING, JobState.STAGE_OUT}),
     JobState.RUNNING: frozenset({JobState.STAGE_OUT}),
@@ -45,7 +46,9 @@ NEXT_STATES: Mapping[JobState, frozenset[JobState]] = {
     JobState.REPORT: frozenset({JobState.DONE}),
     JobState.DONE: frozenset(),
 }
-"""Which state may follow which. A job that fails goes to `stage-out` all the same: its log has to come out."""
+"""Which state may follow which. A job that fails goes to `stage-out` all the same: its log has to come out.
+
+`start` follows `acquired` where inputs are there already, from an earlier run."""
 
 SERVER_STATES = {JobState.RUNNING: "running", JobState.STAGE_OUT: "running", JobState.REPORT: "running"}
 """What the server is told before the final report; everything earlier is `starting`."""
@@ -71,15 +74,27 @@ class JobOutcome:
     error: str = ""
     phases: Mapping[str, float] = field(default_factory=dict)
     """Seconds spent in each task."""
+    job_dir: Path | None = None
+    """The job's directory, if it was kept."""
 
 
 class JobRun:
-    """Runs one job. `run` may be called once; `cancel` from any thread or signal handler."""
+    """Runs one job, or the phases of it that a plan names.
+
+    `run` may be called once; `cancel` from any thread or signal handler.
+    """
 
     def __init__(
-        self, job: Job, services: Services, *, failure: Failure | None = None, get_job_seconds: float = 0.0
+        self,
+        job: Job,
+        services: Services,
+        *,
+        failure: Failure | None = None,
+        get_job_seconds: float = 0.0,
+        plan: Plan = WHOLE,
     ) -> None:
         self.job = job
+        self._plan = plan
         self._services = services
         self._clock = services.clock
         self._log = job_logger(job.id, "job")
@@ -95,7 +110,6 @@ class JobRun:
         self._dir: Path | None = None
         self._journal = SteadyJournal(_journal_failure(self._verdict, self._log))
         self._metadata: dict[str, Any] = {}
-        self._secret_file: Path | None = None
         self._known_commands = {"tobekilled", "alreadydone"}
         """What is done, or was logged as not known: a server repeats itself with every update."""
         self._mover = Mover(
@@ -151,26 +165,27 @@ class JobRun:
     # -- the way of a job ----------------------------------------------------------------------------------------
 
     def _open(self) -> JobLog | None:
-        """Make the job's directory; if that fails the job fails and is still reported."""
+        """Make the job's directory, or go on in an older one; if that fails the job fails and is still reported."""
         services = self._services
         try:
-            self._dir = Path(tempfile.mkdtemp(prefix=f"job-{self.job.id}-", dir=services.work_dir))
-            for name in ("payload", "control"):
-                (self._dir / name).mkdir(mode=0o700)
-            job_log = JobLog(self._dir / "pilot.log", self.job.id, self._clock, services.redactor)
-            self._journal.begin(FileJournal(self._dir / "journal.jsonl", self._clock))
+            again = self._plan.job_dir is not None
+            self._dir = self._plan.job_dir or new_job_dir(services.work_dir, self.job.id)
+            if again and self._plan.has(Phase.PAYLOAD):
+                set_aside(self._dir)
+            job_log = JobLog(self._dir / LOG, self.job.id, self._clock, services.redactor, append=again)
+            self._journal.begin(FileJournal(self._dir / JOURNAL, self._clock))
         except OSError as error:
             self._verdict.fail(
                 "pilot",
                 _os_code(error, PilotErrorCode.MKDIR),
-                f"no job directory in {services.work_dir}: {error.strerror}",
+                f"no job directory in {self._plan.job_dir or services.work_dir}: {error.strerror}",
             )
             return None
         self._journal.record("acquired", panda_id=self.job.id, attempt=self.job.attempt, queue=services.queue.name)
         return job_log
 
     def _work(self) -> None:
-        """Stage in, run, stage out, as far as it goes."""
+        """Stage in, run, stage out: what of it the plan has, as far as it goes."""
         if self._dir is None or self._verdict.failures:
             return
         payload_dir = self._dir / "payload"
@@ -178,18 +193,21 @@ class JobRun:
             # what cannot be run needs no input
             check_needs(self.job)
             argument_vector(self.job, self._services.queue, self.job.transformation)
-        if self._verdict.failures:
-            return
-        with self._task("stage-in", JobState.STAGE_IN):
-            if self.job.inputs:
-                self._heartbeat.announce()
-            self._stage_in(payload_dir)
-        if not self._verdict.failures:
+        if self._goes_on_to(Phase.STAGE_IN):
+            with self._task("stage-in", JobState.STAGE_IN):
+                if self.job.inputs:
+                    self._heartbeat.announce()
+                self._stage_in(payload_dir)
+        if self._goes_on_to(Phase.PAYLOAD):
             with self._task("payload", JobState.START):
                 self._run_payload(payload_dir)
-        if not self._verdict.failures:
+        if self._goes_on_to(Phase.STAGE_OUT):
             with self._task("stage-out", JobState.STAGE_OUT):
                 self._outputs.store_all(payload_dir, cancel=self._cancel, cleanup=self._now)
+
+    def _goes_on_to(self, phase: Phase) -> bool:
+        """Say whether a phase is to be run: the plan has it, and nothing has failed so far."""
+        return self._plan.has(phase) and not self._verdict.failures
 
     def _finish(self, job_log: JobLog | None) -> JobOutcome:
         """Make and store the log, report, clean up."""
@@ -199,7 +217,7 @@ class JobRun:
         if failed:
             # before the log is made, so that it has the reason
             self._log.error("job %d failed: %s", self.job.id, self._verdict.text())
-        if self.job.log and self._dir:
+        if self.job.log and self._dir and self._plan.has(Phase.STAGE_OUT):
             with self._task("log", None):
                 self._outputs.store_log(self.job.log, self._dir, cancel=self._now)
         if self._verdict.failures and not failed:
@@ -211,7 +229,8 @@ class JobRun:
         self._change(JobState.DONE)
         if job_log:
             job_log.close()
-        if self._dir and not self._services.keep:
+        kept = self._services.keep or self._plan.job_dir is not None
+        if self._dir and not kept:
             left = remove_tree(self._dir)
             if left:
                 self._log.warning("the job's directory %s cannot be removed whole (%s)", self._dir, left)
@@ -222,6 +241,7 @@ class JobRun:
             reported=reported,
             error=self._verdict.text(),
             phases=self._phases,
+            job_dir=self._dir if kept else None,
         )
 
     @contextmanager
@@ -282,25 +302,32 @@ class JobRun:
             self._mover.bring_in(file, payload_dir / plain_name(file.lfn), cancel=self._cancel)
         for name, lfns in self.job.input_lists.items():
             (payload_dir / plain_name(name)).write_text("".join(f"{lfn}\n" for lfn in lfns), encoding="utf-8")
-        if self.job.secrets:
-            self._services.redactor.add(self.job.secrets.values())
-            self._secret_file = payload_dir / "panda_secrets.json"
-            write_secrets(self._secret_file, self.job.secrets)
 
     def _run_payload(self, payload_dir: Path) -> None:
         """Run the payload and judge it."""
         run = PayloadRun(self.job, self._services, payload_dir, self._journal, self._log)
-        try:
+        with self._secrets_in(payload_dir):
             result = run.run(cancel=self._cancel, running=self._running)
-        finally:
-            if self._secret_file:
-                self._secret_file.unlink(missing_ok=True)
         self._verdict.payload = result
         if self._cancel.cancelled:
             self._verdict.fail("payload", self._cancel_code, self._cancel.reason)
         else:
             run.judge(result, self._verdict)
         self._metadata.update(run.metadata(result))
+
+    @contextmanager
+    def _secrets_in(self, payload_dir: Path) -> Iterator[None]:
+        """Have the user's secrets in a file while the payload runs, and no longer."""
+        if not self.job.secrets:
+            yield
+            return
+        self._services.redactor.add(self.job.secrets.values())
+        file = payload_dir / SECRETS_FILE
+        write_secrets(file, self.job.secrets)
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
 
     def _running(self) -> None:
         """Note that the payload runs."""

@@ -147,8 +147,8 @@ class _JobFileHandler(logging.FileHandler):
 class JobLog:
     """Copies a job's part of the log into a file: its own lines, and those of no job while it lives."""
 
-    def __init__(self, file: Path, panda_id: int, clock: Clock, redactor: Redactor) -> None:
-        self._handler = _JobFileHandler(file, mode="x", encoding="utf-8", errors="backslashreplace")
+    def __init__(self, file: Path, panda_id: int, clock: Clock, redactor: Redactor, *, append: bool = False) -> None:
+        self._handler = _JobFileHandler(file, mode="a" if append else "x", encoding="utf-8", errors="backslashreplace")
         self._handler.setFormatter(_Formatter(clock, redactor))
         self._handler.addFilter(lambda record: getattr(record, "panda_id", panda_id) == panda_id)
         logging.getLogger().addHandler(self._handler)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pilot_core.api.queue import Queue
 
 __all__ = [
+    "SECRETS_FILE",
     "allowed_url",
     "argument_vector",
     "check_needs",

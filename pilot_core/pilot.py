@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pilot_core.api.cancel import CancelToken, Deadline
+from pilot_core.api.cancel import Deadline
 from pilot_core.api.communicator import JobRequest, WorkerStatus
 from pilot_core.api.job import BadJob, Job
 from pilot_core.assembly import Assembly, usable_work_dir
-from pilot_core.errors import Cancelled, CommunicationError, HandledError, PilotErrorCode
+from pilot_core.ending import Ending
+from pilot_core.errors import Cancelled, CommunicationError, HandledError
 from pilot_core.jobrun import JobRun
 from pilot_core.node import describe_node
 from pilot_core.reporting import Failure
-from pilot_core.signals import listen
 
 if TYPE_CHECKING:
     from pilot_core.api.clock import Clock
@@ -30,15 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Pilot"]
 
-SIGNALS = {
-    signal.SIGTERM: PilotErrorCode.SIGTERM,
-    signal.SIGINT: PilotErrorCode.SIGINT,
-    signal.SIGQUIT: PilotErrorCode.SIGQUIT,
-    signal.SIGUSR1: PilotErrorCode.SIGUSR1,
-    signal.SIGXCPU: PilotErrorCode.SIGXCPU,
-    signal.SIGHUP: PilotErrorCode.KILLSIGNAL,
-}
-"""The signals by which batch systems end a pilot, with the code that a job is then reported with."""
 STATUS_LIMIT = 30.0
 """Seconds for telling Harvester about this pilot; it can do without."""
 REDEFINE = "the job cannot be understood and has to be defined anew"
@@ -65,32 +55,13 @@ class Pilot:
         self._clock = clock
         self._redactor = redactor
         self._log = logging.getLogger("pilot_core.pilot")
-        self._stop = CancelToken()
-        self._now = CancelToken()
-        self._signal = 0
-        self._job: JobRun | None = None
+        self._ending = Ending()
 
     # -- from outside --------------------------------------------------------------------------------------------
 
     def handle_signals(self) -> None:
         """End in order on the first of the batch system's signals, and at once on the second."""
-        # under nohup the end of a terminal is none of the pilot's
-        unwanted = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
-        listen(SIGNALS.keys() - unwanted, self._signalled)
-
-    def _signalled(self, number: int) -> None:
-        """Hear of a signal, in a thread of its own."""
-        name = signal.Signals(number).name
-        again = self._stop.cancelled
-        if again:
-            self._now.cancel(f"the pilot got {name} again")
-        self._signal = self._signal or number
-        self._stop.cancel(f"the pilot got {name}")
-        job = self._job
-        if job:
-            job.stop(f"the pilot got {name}", SIGNALS[signal.Signals(number)])
-            if again:
-                job.hurry(f"the pilot got {name} again")
+        self._ending.listen()
 
     # -- the way of a pilot --------------------------------------------------------------------------------------
 
@@ -99,18 +70,18 @@ class Pilot:
         try:
             code = self._work()
         except Cancelled as error:
-            if not self._signal:
+            if not self._ending.signal:
                 raise
             self._log.warning("ended before there was a job: %s", error)
             code = 0
-        return 128 + self._signal if self._signal and not code else code
+        return self._ending.exit_code(code)
 
     def _work(self) -> int:
         """Do what a pilot does; returns the exit code but for signals."""
         assembly = self._assembly
         context = assembly.context(usable_work_dir(self._settings))
-        credential = assembly.credential(context, cancel=self._stop)
-        queue = assembly.queue(context, cancel=self._stop)
+        credential = assembly.credential(context, cancel=self._ending.stop)
+        queue = assembly.queue(context, cancel=self._ending.stop)
         communicator = assembly.communicator(context, credential)
         try:
             services = assembly.services(queue, communicator, context)
@@ -130,7 +101,9 @@ class Pilot:
         all of a queue's jobs.
         """
         taken = unreported = 0
-        while not (self._stop.cancelled or unreported) and (self._settings.jobs == 0 or taken < self._settings.jobs):
+        while not (self._ending.stop.cancelled or unreported) and (
+            self._settings.jobs == 0 or taken < self._settings.jobs
+        ):
             usable_work_dir(self._settings)
             begun = self._clock.monotonic()
             found = self._acquire(services)
@@ -161,7 +134,7 @@ class Pilot:
             scheduler_id=settings.scheduler_id,
         )
         deadline = Deadline.after(self._clock, settings.acquire_budget)
-        return services.communicator.acquire(request, cancel=self._stop, deadline=deadline)
+        return services.communicator.acquire(request, cancel=self._ending.stop, deadline=deadline)
 
     def _run(self, acquired: Acquired, services: Services, seconds: float) -> JobOutcome:
         """Run one job; one that cannot be understood is only reported."""
@@ -172,15 +145,9 @@ class Pilot:
         else:
             job = acquired
         self._redactor.add((*job.secrets.values(), *job.pilot_secrets.values()))
-        self._job = JobRun(job, services, failure=failure, get_job_seconds=seconds)
-        if self._stop.cancelled:
-            self._job.stop(self._stop.reason, SIGNALS.get(signal.Signals(self._signal), PilotErrorCode.KILLSIGNAL))
-        if self._now.cancelled:
-            self._job.hurry(self._now.reason)
-        try:
-            return self._job.run()
-        finally:
-            self._job = None
+        run = JobRun(job, services, failure=failure, get_job_seconds=seconds)
+        with self._ending.reaching(run):
+            return run.run()
 
     def _greet(self, queue: Queue, communicator: Communicator, node: str, status: str) -> None:
         """Tell Harvester, if it sent this pilot, that the pilot starts or ends, and describe the machine."""
@@ -196,10 +163,10 @@ class Pilot:
                         site=queue.name,
                         node=node,
                     ),
-                    cancel=self._now,
+                    cancel=self._ending.now,
                     deadline=deadline,
                 )
             if settings.report_node and status == "started":
-                communicator.worker_node(describe_node(queue, node), cancel=self._stop, deadline=deadline)
+                communicator.worker_node(describe_node(queue, node), cancel=self._ending.stop, deadline=deadline)
         except HandledError as error:
             self._log.warning("the server did not take this pilot's %r: %s", status, error)

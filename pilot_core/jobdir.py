@@ -1,0 +1,88 @@
+"""One job's directory: made for it, or one that was kept and in which a job goes on.
+
+It has `payload/`, where the payload runs, `control/` for the executor's records, `pilot.log` and `journal.jsonl`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pilot_core.errors import BadInput
+
+__all__ = ["JOURNAL", "LOG", "going_on_in", "new_job_dir", "set_aside"]
+
+LOG, JOURNAL = "pilot.log", "journal.jsonl"
+PAYLOAD, CONTROL, EARLIER = "payload", "control", "earlier"
+
+
+def new_job_dir(work_dir: Path, job_id: int) -> Path:
+    """Make a job's directory and return it; raises `OSError`."""
+    made = Path(tempfile.mkdtemp(prefix=f"job-{job_id}-", dir=work_dir))
+    for name in (PAYLOAD, CONTROL):
+        (made / name).mkdir(mode=0o700)
+    return made
+
+
+def set_aside(job_dir: Path) -> None:
+    """Move what an earlier payload left of the executor's and of its output to `earlier/N`; raises `OSError`.
+
+    A payload is started from a control directory at most once, and its standard output must not exist yet. Nothing is
+    followed that the payload may have put there: only names are moved.
+    """
+    folder = job_dir / EARLIER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    number = 1 + max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0)
+    place = folder / str(number)
+    place.mkdir(mode=0o700)
+    for path in (job_dir / CONTROL, job_dir / PAYLOAD / "payload.stdout", job_dir / PAYLOAD / "payload.stderr"):
+        with suppress(FileNotFoundError):
+            path.rename(place / path.name)
+    (job_dir / CONTROL).mkdir(mode=0o700)
+
+
+@contextmanager
+def going_on_in(job_dir: Path, job_id: int) -> Iterator[None]:
+    """Hold a kept job directory for one process while a job goes on in it.
+
+    Raises `BadInput` for a directory that is no job's or another job's, and for one that is in use.
+    """
+    steps = _steps(job_dir)
+    taken = next((step.get("panda_id") for step in steps if step.get("step") == "acquired"), None)
+    if taken != job_id:
+        raise BadInput(f"{job_dir}: is the directory of job {taken}, not of job {job_id}; name that job's own")
+    descriptor = os.open(job_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"{job_dir}: another pilot-core works in it; wait for its end") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _steps(job_dir: Path) -> list[Mapping[str, Any]]:
+    """Return the steps in a directory's journal; raises `BadInput` if it is no job's directory."""
+    journal = job_dir / JOURNAL
+    if journal.is_symlink() or not journal.is_file() or (job_dir / PAYLOAD).is_symlink():
+        what = "does not exist" if not job_dir.exists() else "is not the directory of a job that was kept"
+        raise BadInput(f"{job_dir}: {what}; run the first phases with --keep, which prints it")
+    found: list[Mapping[str, Any]] = []
+    try:
+        for line in journal.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError):
+                step = json.loads(line)
+                if isinstance(step, dict):
+                    found.append(step)
+    except OSError as error:
+        raise BadInput(f"{journal}: cannot be read: {error.strerror}") from None
+    if not (job_dir / PAYLOAD).is_dir():
+        raise BadInput(f"{job_dir}: has no {PAYLOAD} directory any more; begin anew without it")
+    return found
