@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         TransferAttempt,
         TransferResult,
     )
+    from pilot_core.api.traffic import Exchange, TrafficListener
     from pilot_core.api.watchdog import Violation, Watchdog, Watched
     from pilot_core.errors import (
         AuthError,
@@ -102,6 +103,7 @@ __all__ = [
     "Deadline",
     "Diagnosis",
     "Event",
+    "Exchange",
     "Executor",
     "ExecutorError",
     "ExplainsRequests",
@@ -156,6 +158,7 @@ __all__ = [
     "StoreUnavailable",
     "SystemClock",
     "TaskInfo",
+    "TrafficListener",
     "TransferAttempt",
     "TransferError",
     "TransferResult",
@@ -196,6 +199,7 @@ _HOME = {
     "pilot_core.api.staging": """
         FetchRequest FileStat Replica StageIn StageOut StoreRequest TransferAttempt TransferResult
     """,
+    "pilot_core.api.traffic": "Exchange TrafficListener",
     "pilot_core.api.watchdog": "Violation Watchdog Watched",
     "pilot_core.errors": """
         AuthError BackendUnavailable BadInput Cancelled ChecksumMismatch CommunicationError ConfigError

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pilot_core.api.clock import Clock
     from pilot_core.api.credential import CredentialSource
+    from pilot_core.api.traffic import TrafficListener
 
 __all__ = ["KINDS", "Context", "NoSettings", "Provider"]
 
@@ -62,6 +63,8 @@ class Context:
     """The pilot's own configuration file, if it has one."""
     user_agent: str = "pilot-core"
     """For the User-Agent header."""
+    traffic: TrafficListener | None = None
+    """Whom a communicator tells every exchange with its server; None = nobody listens, so nothing need be gathered."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Room for what later versions pass."""
 

@@ -19,6 +19,7 @@ from pilot_communicator_panda.wire import Channel, OutOfTime, Patience
 from pilot_core import AuthError, BearerToken, ConfigError, RequestRefused
 
 if TYPE_CHECKING:
+    from pilot_communicator_panda.telling import Telling
     from pilot_core import CancelToken, Context, Credential, Deadline
 
 __all__ = ["HttpClient", "Reply", "Request"]
@@ -71,6 +72,7 @@ class HttpClient:
         self._clock = context.clock
         self._log: logging.Logger = context.log
         self._source = context.credential
+        self._traffic = context.traffic
         self._timeout = timeout
         self._agent = "".join(c for c in context.user_agent if " " <= c <= "~")
         self._connector = Connector(context, self.url, self._agent, connect_timeout)
@@ -86,28 +88,59 @@ class HttpClient:
         credential = self.credential(cancel, deadline)
         identity = Identity.of(credential)
         started = self._clock.monotonic()
-        data = self._encode(request, credential)
+        headers_out = self._headers(request, credential)
+        data = self._encode(request, headers_out)
         while True:
+            telling = self._telling(request, headers_out)
             channel = self._take(identity, sure=not request.repeatable)
             fresh = channel is None
             if channel is None:
-                channel = self._connector.open(identity, cancel, deadline)
+                channel = self._open(identity, cancel, deadline, telling)
             channel.patience = Patience(self._clock, cancel, min(deadline.at, self._clock.monotonic() + self._timeout))
             channel.received = 0
             try:
-                status, headers, body = self._exchange(channel, identity, request, data)
-            except AttemptFailed:
+                status, headers, body = self._exchange(channel, identity, request, data, telling)
+            except AttemptFailed as error:
+                stale = not (fresh or not request.repeatable or channel.received)
+                if telling:
+                    telling.failed(error, stale=stale)
                 if fresh and channel.unconfirmed:
                     self._connector.raise_if_refused(identity, cancel, deadline)
-                if fresh or not request.repeatable or channel.received:
+                if not stale:
                     raise
                 continue  # the server had closed the kept connection just then
+            except BaseException as error:
+                if telling:
+                    telling.failed(error)
+                raise
             took = (self._clock.monotonic() - started) * 1000
             self._log.debug(
                 "%s %s: %d in %.1f ms%s", request.method, request.path.partition("?")[0], status, took,
                 " on a new connection" if fresh else "",
             )  # fmt: skip
             return Reply(status=status, headers=headers, body=body, credential=credential)
+
+    def _telling(self, request: Request, headers: Mapping[str, str]) -> Telling | None:
+        """Begin to tell of a request, if anybody listens."""
+        if self._traffic is None:
+            return None
+        from pilot_communicator_panda.telling import Telling  # noqa: PLC0415  (hardly ever needed)
+
+        scheme = "https" if self.url.secure else "http"
+        url = f"{scheme}://{self.url.authority}{self.url.prefix}{request.path}"
+        return Telling(self._traffic, self._clock, request, url, headers)
+
+    def _open(self, identity: Identity, cancel: CancelToken, deadline: Deadline, telling: Telling | None) -> Channel:
+        """Open a connection; raises as `Connector.open`."""
+        try:
+            channel = self._connector.open(identity, cancel, deadline)
+        except BaseException as error:
+            if telling:
+                telling.failed(error)
+            raise
+        if telling:
+            telling.connected()
+        return channel
 
     def redact(self, text: str) -> str:
         """Return the text without any of the credential's values."""
@@ -129,11 +162,8 @@ class HttpClient:
         for kept in idle:
             kept.channel.close()
 
-    def _encode(self, request: Request, credential: Credential | None) -> bytes:
-        """Return head and body as they go over the wire, in one piece."""
-        target = self.url.prefix + request.path
-        if self._connector.proxy and not self.url.secure:
-            target = f"http://{self.url.authority}{target}"
+    def _headers(self, request: Request, credential: Credential | None) -> dict[str, str]:
+        """Return the headers of a request, the credential's among them."""
         headers = {"Host": self.url.authority, "User-Agent": self._agent, "Accept-Encoding": "identity"}
         if self._connector.proxy and not self.url.secure:
             headers.update(proxy_authorization(self._connector.proxy))
@@ -143,6 +173,13 @@ class HttpClient:
             headers["Origin"] = credential.origin
         if request.method != "GET":
             headers["Content-Length"] = str(len(request.body))
+        return headers
+
+    def _encode(self, request: Request, headers: Mapping[str, str]) -> bytes:
+        """Return head and body as they go over the wire, in one piece."""
+        target = self.url.prefix + request.path
+        if self._connector.proxy and not self.url.secure:
+            target = f"http://{self.url.authority}{target}"
         lines = [f"{request.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         if any("\n" in line or "\r" in line for line in lines):
             raise ValueError("a line break in a header")
@@ -161,21 +198,25 @@ class HttpClient:
             kept.channel.close()
 
     def _exchange(
-        self, channel: Channel, identity: Identity, request: Request, data: bytes
+        self, channel: Channel, identity: Identity, request: Request, data: bytes, telling: Telling | None
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         """Send the bytes and read the answer; keep the connection if the server does."""
         began = self._clock.monotonic()
         try:
             # what the server said before it closed the connection (a TLS alert) can still be read
             with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
+                if telling:
+                    telling.sent()
                 channel.send(data)
             response = http.client.HTTPResponse(channel, method=request.method)  # type: ignore[arg-type]
             response.begin()
+            if telling:
+                telling.begins()
             body = response.read(_LARGEST + 1)
         except OutOfTime:
             channel.close()
             waited = self._clock.monotonic() - began
-            raise AttemptFailed(f"{self.url.authority} did not answer within {waited:.0f} s") from None
+            raise AttemptFailed(f"{self.url.authority} did not answer within {waited:.0f} s", timed_out=True) from None
         except (http.client.HTTPException, OSError) as error:
             channel.close()
             refusal = certificate_refusal(error, self.url) if isinstance(error, OSError) else None
@@ -195,4 +236,6 @@ class HttpClient:
             raise RequestRefused(f"{self.url.authority} answers with more than {_LARGEST} bytes: is it a PanDA server?")
         if not whole:
             raise lost_answer(http.client.IncompleteRead(body), self.url)
+        if telling:
+            telling.answered(response.status, response.reason, response.headers, body)
         return response.status, response.headers, body

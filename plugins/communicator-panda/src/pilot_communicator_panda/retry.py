@@ -29,6 +29,7 @@ class AttemptFailed(CommunicationError):
         processed: bool = True,
         permanent: bool = False,
         retry_after: float | None = None,
+        timed_out: bool = False,
     ) -> None:
         super().__init__(message)
         self.processed = processed
@@ -37,6 +38,8 @@ class AttemptFailed(CommunicationError):
         """Whether only a change of configuration, here or there, can help: an untrusted certificate, say."""
         self.retry_after = retry_after
         """Seconds that the server asked to wait."""
+        self.timed_out = timed_out
+        """Whether the request was sent and no answer came in time."""
 
 
 class NoCredential(AuthError):
