@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Acquired,
         Communicator,
         FileReport,
+        JobReader,
         JobRequest,
         JobStatus,
         JobUpdate,
@@ -118,6 +119,7 @@ __all__ = [
     "Job",
     "JobDescriptionError",
     "JobFilter",
+    "JobReader",
     "JobRecord",
     "JobRequest",
     "JobState",
@@ -182,7 +184,7 @@ _HOME = {
     "pilot_core.api.catalog": "ReplicaCatalog",
     "pilot_core.api.clock": "Clock Event SystemClock Waitable",
     "pilot_core.api.communicator": """
-        Acquired Communicator FileReport JobRequest JobStatus JobUpdate ServerAnswer WorkerNode WorkerStatus
+        Acquired Communicator FileReport JobReader JobRequest JobStatus JobUpdate ServerAnswer WorkerNode WorkerStatus
     """,
     "pilot_core.api.credential": "BearerToken ClientCertificate Credential CredentialSource",
     "pilot_core.api.events": "Diagnosis FinishedPayload JobState Outcome PayloadCommand TaskInfo",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pilot_core.api.job import BadJob, Job
 
@@ -19,6 +19,7 @@ __all__ = [
     "Acquired",
     "Communicator",
     "FileReport",
+    "JobReader",
     "JobRequest",
     "JobStatus",
     "JobUpdate",
@@ -223,4 +224,21 @@ class Communicator(Protocol):
 
     def close(self) -> None:
         """Close connections."""
+        ...
+
+
+@runtime_checkable
+class JobReader(Protocol):
+    """What a communicator may do besides: read a job's description out of a file, for `pilot-core run-job`.
+
+    A communicator that does is made without a server, too: `Context.server_url` is empty then, no method but
+    `read_job` and `close` is called, and no connection may be opened.
+    """
+
+    def read_job(self, description: Any) -> Acquired:
+        """Translate a job's description as the server sends it, given as JSON data, and as `acquire` would.
+
+        `description` may be the job's alone or the server's whole answer with it. A description that makes no sense
+        comes back as a `BadJob`. Raises `JobDescriptionError` for what is no description of exactly one job.
+        """
         ...

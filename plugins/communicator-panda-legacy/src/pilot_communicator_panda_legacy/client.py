@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pilot_communicator_panda.calls import Caller, gzipped
+from pilot_communicator_panda.description import read_description
 from pilot_communicator_panda.http import Request
 from pilot_communicator_panda.translate import acquired_jobs
 
@@ -106,9 +107,13 @@ class LegacyCommunicator:
     def worker_node(self, node: WorkerNode, *, cancel: CancelToken, deadline: Deadline) -> None:
         """Do nothing: the form API has no method for it."""
 
+    def read_job(self, description: Any) -> Acquired:
+        """Translate a job's dictionary out of a file, alone or in a server's answer; see `JobReader`."""
+        return read_description(description, self._log, decode=self._settings.encoded_parameters != "never")
+
     def close(self) -> None:
         """Close the kept connections."""
-        self._caller.http.close()
+        self._caller.close()
 
     def _post(
         self, method: str, values: Values, cancel: CancelToken, deadline: Deadline, *, repeatable: bool = True

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pilot_communicator_panda import answers
 from pilot_communicator_panda.http import HttpClient
 from pilot_communicator_panda.retry import AttemptFailed, NoCredential, Retrier, RetryPolicy
-from pilot_core import AuthError, BearerToken, CommunicationError
+from pilot_core import AuthError, BearerToken, CommunicationError, ConfigError
 
 if TYPE_CHECKING:
     from pilot_communicator_panda.http import Reply, Request
@@ -42,12 +42,30 @@ class Caller:
         other: str,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.http = HttpClient(context, connect_timeout=settings.connect_timeout, timeout=settings.timeout)
+        self._http = (
+            HttpClient(context, connect_timeout=settings.connect_timeout, timeout=settings.timeout)
+            if context.server_url
+            else None
+        )
         self._settings = settings
         self._clock = context.clock
         self._other = other
         """The communicator to name when the server does not know our methods."""
         self._retrier = Retrier(context.clock, context.log, jitter)
+
+    @property
+    def http(self) -> HttpClient:
+        """The connections; raises `ConfigError` where no server was named: jobs are read from files then."""
+        if self._http is None:
+            raise ConfigError(
+                "there is no server to talk to; name it by --server, or pilot.server in the --config file"
+            )
+        return self._http
+
+    def close(self) -> None:
+        """Close the kept connections, if there can be any."""
+        if self._http is not None:
+            self._http.close()
 
     @property
     def where(self) -> str:

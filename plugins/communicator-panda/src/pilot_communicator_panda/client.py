@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilot_communicator_panda import answers, encode
 from pilot_communicator_panda.calls import Caller, gzipped
+from pilot_communicator_panda.description import read_description
 from pilot_communicator_panda.http import Request
 from pilot_communicator_panda.retry import AttemptFailed
 from pilot_communicator_panda.translate import acquired_jobs
@@ -114,9 +115,13 @@ class PandaCommunicator:
         """Describe the machine."""
         self._tell("update_worker_node", encode.encode_node(node, self._log), cancel, deadline)
 
+    def read_job(self, description: Any) -> Acquired:
+        """Translate a job's dictionary out of a file, alone or in a server's answer; see `JobReader`."""
+        return read_description(description, self._log, decode=self._settings.encoded_parameters != "never")
+
     def close(self) -> None:
         """Close the kept connections."""
-        self._caller.http.close()
+        self._caller.close()
 
     def _tell(self, what: str, body: Mapping[str, Any], cancel: CancelToken, deadline: Deadline) -> None:
         """Send something whose answer says no more than whether it was taken."""

@@ -229,7 +229,6 @@ def test_a_handshake_that_does_not_end_is_given_up(client, limits, clock):
 @pytest.mark.parametrize(
     "url",
     [
-        "",
         "pandaserver",
         "pandaserver:25443",
         "ftp://host:1",
