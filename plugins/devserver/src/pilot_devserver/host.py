@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
 
-from pilot_core.api.server import ServerRequest, ServerResponse
+from pilot_core.api.server import ExplainsRequests, FieldProblem, ServerRequest, ServerResponse
 from pilot_devserver import apache
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pilot_devserver.admin import Admin
     from pilot_devserver.identity import Authenticator
     from pilot_devserver.pages import Pages
+    from pilot_devserver.web.exchanges import Begun, ExchangeLog
 
 __all__ = ["MAX_BODY_BYTES", "Host"]
 
@@ -38,12 +39,15 @@ class Host:
         authenticator: Authenticator,
         pages: Pages,
         admin: Admin,
+        *,
+        exchanges: ExchangeLog | None = None,
     ) -> None:
         self._protocols = protocols
         self._store = store
         self._authenticator = authenticator
         self._pages = pages
         self._admin = admin
+        self._exchanges = exchanges
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="protocol")
 
     def application(self) -> web.Application:
@@ -62,9 +66,13 @@ class Host:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
+        begun = self._exchanges.begin() if self._exchanges else None
         headers = {name.lower(): ", ".join(request.headers.getall(name)) for name in request.headers}
         refused = apache.refuse(request.method, headers)
         if refused is not None:
+            path, _, query = request.raw_path.partition("?")
+            unread = ServerRequest(method=request.method, path=path, query=query, headers=headers)
+            self._keep(begun, request, unread, refused)
             return _answer(request, refused)
         neutral = await self._neutral(request, headers)
         if self._admin.handles(neutral):
@@ -72,7 +80,34 @@ class Host:
         response = await self._in_thread(lambda: self._respond(neutral))
         who = neutral.identity.dn if neutral.identity else "anonymous"
         _log.debug("%s %s -> %d (%s)", neutral.method, neutral.path, response.status, who)
+        self._keep(begun, request, neutral, response)
         return _answer(request, response)
+
+    def _keep(
+        self,
+        begun: Begun | None,
+        request: web.Request,
+        neutral: ServerRequest,
+        response: ServerResponse | None,
+        faults: Sequence[str] = (),
+    ) -> None:
+        """Keep an exchange for the web page; `faults` names those that fired, no response = none was sent."""
+        if self._exchanges is None or begun is None:
+            return
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        client = f"{peer[0]}:{peer[1]}" if peer else ""
+        self._exchanges.add(begun, neutral, response, client=client, faults=faults, explain=self._explain)
+
+    def _explain(self, request: ServerRequest) -> Sequence[FieldProblem]:
+        """Return what the protocol that answers a request finds wrong with it; nothing if it cannot tell."""
+        protocol: object = next((item for item in self._protocols if item.handles(request)), None)
+        if not isinstance(protocol, ExplainsRequests):
+            return ()
+        try:
+            return protocol.problems(request)
+        except Exception as error:  # noqa: BLE001  (a plugin's bug: told where somebody looks for problems)
+            message = f"{type(protocol).__name__} failed to explain this request: {type(error).__name__}"
+            return (FieldProblem(field="", kind="unreadable", message=message),)
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)

@@ -154,6 +154,13 @@ class SqliteStore(Control):
             found = connection.execute("SELECT data FROM secrets WHERE owner = ?", (owner,)).fetchone()
         return str(found[0]) if found else "{}"
 
+    def secret_values(self) -> list[str]:
+        """Return every secret and every credential that is kept, for those who have to hide them."""
+        with self._transaction() as connection:
+            kept = [row[0] for row in connection.execute("SELECT value FROM credentials").fetchall()]
+            tables = [json.loads(row[0]) for row in connection.execute("SELECT data FROM secrets").fetchall()]
+        return [*kept, *(str(value) for table in tables for value in table.values())]
+
     def set_secret(self, owner: str, key: str | None, value: str | None) -> None:
         """Keep a secret; without a value forget it, without a key forget all of the owner."""
         owner = user_name(owner)

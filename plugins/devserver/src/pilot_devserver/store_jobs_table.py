@@ -58,22 +58,29 @@ class JobsTable(Database):
             row = self._row(connection, job_id)
             return self._record(connection, row) if row is not None else None
 
-    def jobs(self, *, queue: str = "", status: str = "") -> list[JobRecord]:
-        """Return all jobs, or those of a queue or in a state, in the order of their ids."""
+    def jobs(self, *, queue: str = "", status: str = "", newest: int = -1) -> list[JobRecord]:
+        """Return all jobs, or those of a queue or in a state, or the `newest` of them, in the order of their ids."""
         with self._transaction() as connection:
             self._due()
             rows = connection.execute(
                 "SELECT * FROM jobs WHERE (:queue = '' OR queue = :queue) AND (:status = '' OR status = :status)"
-                " ORDER BY id",
-                {"queue": queue, "status": status},
+                " ORDER BY id DESC LIMIT :newest",
+                {"queue": queue, "status": status, "newest": newest},
             ).fetchall()
-            return [self._record(connection, row) for row in rows]
+            return [self._record(connection, row) for row in reversed(rows)]
 
     def counts(self) -> dict[str, int]:
         """Return how many jobs there are in each state."""
         with self._transaction() as connection:
             self._due()
             return dict(connection.execute("SELECT status, count(*) FROM jobs GROUP BY status").fetchall())
+
+    def counts_by_queue(self) -> dict[tuple[str, str], int]:
+        """Return how many jobs there are in each queue and state."""
+        with self._transaction() as connection:
+            self._due()
+            rows = connection.execute("SELECT queue, status, count(*) FROM jobs GROUP BY queue, status").fetchall()
+        return {(row[0], row[1]): row[2] for row in rows}
 
     def sent_count(self, queue: str, seconds: float) -> int:
         """Count the production jobs of a queue that were handed out in the last seconds and not heard of since."""
