@@ -22,7 +22,7 @@ LAYERS = (
     ("services", "payloadrun"),
     ("jobrun",),
     ("pilot_settings",),
-    ("assembly", "ending"),
+    ("assembly", "ending", "jobfile", "offline"),
     ("pilot",),
     ("cli",),
     ("__main__",),
