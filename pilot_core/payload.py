@@ -30,6 +30,7 @@ __all__ = [
     "environment",
     "fetch_transformation",
     "plain_name",
+    "program_of",
     "write_secrets",
 ]
 
@@ -180,18 +181,10 @@ def fetch_transformation(
     `JobDescriptionError` or `HandledError` (TRFDOWNLOADFAILURE), `NoSpace`, or `Cancelled`, at once when the job is
     called off; nothing of the file is left then.
     """
-    url = job.transformation
-    if "://" not in url:
-        return url
-    if not allowed_url(url, queue):
-        allowed = ", ".join(queue.transformation_urls) or "nothing"
-        raise _no_program(
-            url,
-            f"not below a base URL that queue {queue.name} allows ({allowed}); add it to its transformation_urls",
-        )
-    name = urlsplit(url).path.rsplit("/", 1)[-1]
-    if not _PROGRAM.fullmatch(name):
-        raise _no_program(url, "its last part is not a plain file name; give the file one of letters and digits")
+    url, program = job.transformation, program_of(job, queue)
+    if program == url:
+        return program
+    name = program.removeprefix("./")
     cancel.raise_if_cancelled()
     done, stop, failures = Event(), CancelToken(), list[Exception]()
 
@@ -212,6 +205,26 @@ def fetch_transformation(
         raise _no_program(url, "was not fetched within the time allowed for it")
     if failures:
         raise failures[0]
+    return program
+
+
+def program_of(job: Job, queue: Queue) -> str:
+    """Return the program that is run: the transformation, or the file that it is fetched to if it is a URL.
+
+    Raises `JobDescriptionError` (TRFDOWNLOADFAILURE) for a URL from which the queue lets nothing be fetched.
+    """
+    url = job.transformation
+    if "://" not in url:
+        return url
+    if not allowed_url(url, queue):
+        allowed = ", ".join(queue.transformation_urls) or "nothing"
+        raise _no_program(
+            url,
+            f"not below a base URL that queue {queue.name} allows ({allowed}); add it to its transformation_urls",
+        )
+    name = urlsplit(url).path.rsplit("/", 1)[-1]
+    if not _PROGRAM.fullmatch(name):
+        raise _no_program(url, "its last part is not a plain file name; give the file one of letters and digits")
     return f"./{name}"
 
 

@@ -25,7 +25,7 @@ from pilot_core.errors import (
     TransferTimeout,
     TransientError,
 )
-from pilot_core.selection import Candidate, NextStep, candidates, next_step, remaining, scheme_of
+from pilot_core.selection import Candidate, NextStep, explain, next_step, remaining, scheme_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,11 +36,14 @@ if TYPE_CHECKING:
     from pilot_core.api.queue import Queue
     from pilot_core.api.staging import StageIn, StageOut
     from pilot_core.plugins import Loaded, Registry
+    from pilot_core.selection import Verdict
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["Backends", "Mover", "time_allowed"]
+__all__ = ["Backends", "Mover", "no_stager", "time_allowed"]
 
+HOOKS = {"read": "pilot_stagein", "write": "pilot_stageout", "log": "pilot_stageout"}
+"""The hook that serves an activity."""
 TRIES = 3
 """Tries of one backend with one replica while the errors are transient."""
 FIRST_PAUSE = 1.0
@@ -136,20 +139,52 @@ class Mover:
         self._listener = listener
         self._unhealthy: set[str] = set()
 
-    def bring_in(self, file: InputFile, destination: Path, *, cancel: CancelToken) -> TransferResult:
-        """Fetch an input, verified against what the catalogue knows of it. Raises `TransferError`, `AuthError`."""
-        places = [file.rse] if file.rse in self._queue.storages else list(self._queue.read)
+    # -- where to, and by what -----------------------------------------------------------------------------------
+
+    def sources(self, file: InputFile) -> list[Replica]:
+        """Return where an input may be read, in order; raises `TransferError` if there is no such place."""
+        queue = self._queue
+        places = [file.rse] if file.rse in queue.storages else list(queue.read)
         replicas = self._replicas(places, file.scope, file.lfn)
         if not replicas:
             raise TransferError(
-                f"input {file.lfn}: queue {self._queue.name} has no storage to read it from"
-                + (
-                    f"; add [queues.{self._queue.name}.storages.{file.rse}]"
-                    if file.rse
-                    else " (queue's `read` is empty)"
-                ),
+                f"input {file.lfn}: queue {queue.name} has no storage to read it from"
+                + (f"; add [queues.{queue.name}.storages.{file.rse}]" if file.rse else " (queue's `read` is empty)"),
                 error_code=PilotErrorCode.NOSTORAGEPROTOCOL,
             )
+        return replicas
+
+    def destinations(self, file: OutputFile, activity: str) -> list[Replica]:
+        """Return where an output or the log (`activity`: write or log) may be stored, in order; raises likewise."""
+        queue = self._queue
+        places = [file.rse] if file.rse in queue.storages else []
+        if not places or activity == "log":
+            places += (queue.log or queue.write) if activity == "log" else queue.write
+        replicas = self._replicas(places, file.scope, file.lfn)
+        if not replicas:
+            raise TransferError(
+                f"output {file.lfn}: queue {queue.name} has no storage to write it to"
+                + (f"; add [queues.{queue.name}.storages.{file.rse}]" if file.rse else " (queue's `write` is empty)"),
+                error_code=PilotErrorCode.NOSTORAGEPROTOCOL,
+            )
+        return replicas
+
+    def explain(self, activity: str, replicas: Sequence[Replica]) -> list[Verdict[Loaded[Any]]]:
+        """Return what would be tried, in order, and what would not, each with the rule that says so."""
+        return explain(
+            self._backends.stagers(HOOKS[activity], [replica.url for replica in replicas]),
+            replicas,
+            activity=activity,
+            site_order=self._queue.stagers,
+            unhealthy=frozenset(self._unhealthy),
+            storage_stagers={rse: storage.stagers for rse, storage in self._queue.storages.items()},
+        )
+
+    # -- moving --------------------------------------------------------------------------------------------------
+
+    def bring_in(self, file: InputFile, destination: Path, *, cancel: CancelToken) -> TransferResult:
+        """Fetch an input, verified against what the catalogue knows of it. Raises `TransferError`, `AuthError`."""
+        replicas = self.sources(file)
 
         def fetch(backend: StageIn, replica: Replica, deadline: Deadline) -> TransferResult:
             request = FetchRequest(url=replica.url, destination=destination, size=file.size, checksum=file.checksum)
@@ -162,17 +197,7 @@ class Mover:
         self, file: OutputFile, source: Path, activity: str, *, cancel: CancelToken
     ) -> tuple[TransferResult, str]:
         """Store an output or the log; returns what was stored and the RSE. Raises as `bring_in`."""
-        queue = self._queue
-        places = [file.rse] if file.rse in queue.storages else []
-        if not places or activity == "log":
-            places += (queue.log or queue.write) if activity == "log" else queue.write
-        replicas = self._replicas(places, file.scope, file.lfn)
-        if not replicas:
-            raise TransferError(
-                f"output {file.lfn}: queue {queue.name} has no storage to write it to"
-                + (f"; add [queues.{queue.name}.storages.{file.rse}]" if file.rse else " (queue's `write` is empty)"),
-                error_code=PilotErrorCode.NOSTORAGEPROTOCOL,
-            )
+        replicas = self.destinations(file, activity)
 
         def store(backend: StageOut, replica: Replica, deadline: Deadline) -> TransferResult:
             request = StoreRequest(source=source, url=replica.url)
@@ -187,7 +212,7 @@ class Mover:
         why: object = "no stager here serves it"
         found: Sequence[Candidate[Loaded[Any]]] = ()
         try:
-            found = self._candidates("write", "pilot_stageout", [Replica(url=url, rse=rse)])
+            found = self._candidates("write", [Replica(url=url, rse=rse)])
         except HandledError as error:
             why = error
         for candidate in found:
@@ -220,29 +245,18 @@ class Mover:
             for order, storage in enumerate(storages)
         ]
 
-    def _candidates(self, activity: str, hook: str, replicas: Sequence[Replica]) -> list[Candidate[Loaded[Any]]]:
+    def _candidates(self, activity: str, replicas: Sequence[Replica]) -> list[Candidate[Loaded[Any]]]:
         """Return what to try, in order."""
-        return candidates(
-            self._backends.stagers(hook, [replica.url for replica in replicas]),
-            replicas,
-            activity=activity,
-            site_order=self._queue.stagers,
-            unhealthy=frozenset(self._unhealthy),
-            storage_stagers={rse: storage.stagers for rse, storage in self._queue.storages.items()},
-        )
+        verdicts = self.explain(activity, replicas)
+        return [Candidate(verdict.stager, verdict.replica) for verdict in verdicts if verdict.place is not None]
 
     def _move(
         self, transfer: _Transfer, replicas: Sequence[Replica], cancel: CancelToken
     ) -> tuple[TransferResult, Replica]:
         """Try the candidates until one succeeds; raises the error that says most about the failure."""
-        queue = self._candidates(transfer.activity, transfer.hook, replicas)
+        queue = self._candidates(transfer.activity, replicas)
         if not queue:
-            schemes = ", ".join(sorted({scheme_of(replica.url) for replica in replicas}))
-            raise BackendUnavailable(
-                f"{transfer.lfn}: no stager here serves {schemes}; "
-                f"'pilot-core list-plugins --why {replicas[0].url}' shows what there is",
-                error_code=PilotErrorCode.NOSTORAGEPROTOCOL,
-            )
+            raise no_stager(transfer.lfn, replicas)
         errors: list[HandledError] = []
         tries = 0
         while queue:
@@ -329,6 +343,16 @@ class _Transfer:
     hook: str
     size: int | None
     call: Callable[[Any, Replica, Deadline], TransferResult]
+
+
+def no_stager(lfn: str, replicas: Sequence[Replica]) -> BackendUnavailable:
+    """Return the error for a file that nothing installed here can move."""
+    schemes = ", ".join(sorted({scheme_of(replica.url) for replica in replicas}))
+    return BackendUnavailable(
+        f"{lfn}: no stager here serves {schemes}; "
+        f"'pilot-core list-plugins --why {replicas[0].url}' shows what there is",
+        error_code=PilotErrorCode.NOSTORAGEPROTOCOL,
+    )
 
 
 def _checked(result: object) -> TransferResult:

@@ -63,7 +63,10 @@ def test_files_are_tables_or_names_alone():
         ('inputs = ["../a"]', "inputs[0].lfn: file name '../a': not a plain file name of at most 255 bytes"),
         ("secrets = {a = 3}", "secrets.a: must be a text, not a whole number"),
         ('secrets = {"a b" = 3}', 'secrets."a b": must be a text, not a whole number'),
-        ('input_lists = {"a/b" = []}', "input_lists: file name 'a/b': not a plain file name of at most 255 bytes"),
+        (
+            'transformation = "x"\ninput_lists = {"a/b" = []}',
+            "input_lists: file name 'a/b': not a plain file name of at most 255 bytes",
+        ),
         ("name = 2026-01-01", "name: must be a text, not a date or time"),
         ('parameters = "\\u0000"', "parameters: has a character in it that no program can be given"),
     ],
