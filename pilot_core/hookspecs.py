@@ -186,9 +186,10 @@ class PilotSpecs:
                     self.limit = 86400.0
 
                 def check(self, watched):
-                    if watched.now - watched.started > self.limit:
-                        return Violation(error_code=1213, message=f"wall time above {self.limit:.0f} s")
-                    return None
+                    used = watched.now - watched.started
+                    if used <= self.limit:
+                        return None
+                    return Violation(error_code=1213, message=f"wall time {used:.0f} s, limit {self.limit:.0f} s")
 
             @hookimpl
             def pilot_watchdogs():
@@ -265,7 +266,7 @@ class PilotSpecs:
     def pilot_prepare_environment(
         self, job: Job, queue: Queue, environment: Mapping[str, str]
     ) -> Mapping[str, str] | None:
-        """Return the payload's whole environment, changed; None leaves it.
+        """Return the payload's whole environment, changed; None leaves it. What it does not concern stays in it.
 
         Example::
 
@@ -279,6 +280,8 @@ class PilotSpecs:
     @hookspec
     def pilot_wrap_command(self, job: Job, queue: Queue, command: PayloadCommand) -> PayloadCommand | None:
         """Return the command to execute instead; None leaves it.
+
+        What the payload sees stays as it was: the same arguments, and its exit code is the command's.
 
         Example::
 

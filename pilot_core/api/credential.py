@@ -43,12 +43,17 @@ class CredentialSource(Protocol):
     """Gives the credential that is valid now; asked before every connection, so it has to be quick."""
 
     def credential(self, *, cancel: CancelToken, deadline: Deadline) -> Credential:
-        """Return the current credential, read again if its file has changed.
+        """Return the current credential, read again if it has changed: a renewed one is seen without a restart.
 
-        Raises `AuthError`, saying which file and what to do, if there is none or it has expired.
+        Raises `AuthError`, saying in one line which (file, URL) and what to do, if there is none, if it cannot be read,
+        is no credential, or has expired by `Context.clock`'s wall time; never with any part of its content. An error is
+        not remembered: the next call looks again. May be called from several threads at once.
         """
         ...
 
     def secrets(self) -> tuple[str, ...]:
-        """Return the values seen so far that must never be shown, for redaction."""
+        """Return the values seen so far that must never be shown, for redaction; replaced ones included.
+
+        Of a secret with several lines (a private key), each line is a value: a log shows them singly.
+        """
         ...

@@ -85,11 +85,17 @@ class Queue:
 
 
 class QueueSource(Protocol):
-    """Knows queues."""
+    """Knows queues. Its method may be called from several threads at once."""
 
     def queue(self, name: str, *, cancel: CancelToken, deadline: Deadline) -> Queue | None:
-        """Return the queue, or None if this source does not know it.
+        """Return the queue as it is described now, or None if this source does not know it.
 
-        Raises `ConfigError`, with the place, if what it knows cannot be used.
+        The name is the user's: any text, compared as it is, case included. What can be no queue's name is not known
+        (None), or a `ConfigError`. The answer's `name` is the name asked for, its `source` says where it was read; RSEs
+        that it names for use are among its storages, as far as the source knows these.
+
+        Raises `ConfigError`, with the place, if what it knows cannot be used: there is no half queue.
+        `CommunicationError` if a server does not answer or the deadline passes (`TransferTimeout` is understood, too),
+        `AuthError`, `Cancelled`.
         """
         ...

@@ -33,17 +33,22 @@ class Violation:
 
     error_code: int
     message: str
-    """Limit, value and trend in one line."""
+    """Limit and value (and trend, where there is one) in one line, with their unit."""
 
 
 class Watchdog(Protocol):
-    """One limit."""
+    """One limit. One instance may watch several jobs in turn, and in several threads: what it remembers is by job."""
 
     @property
     def interval(self) -> float:
-        """Seconds between checks."""
+        """Seconds between checks: above 0, finite, always the same."""
         ...
 
     def check(self, watched: Watched) -> Violation | None:
-        """Look once; quick, raises nothing."""
+        """Look once, and return a violation for as long as the limit is passed; quick, raises nothing.
+
+        It only looks: it changes no file, and neither ends nor signals the payload. Time is that of `watched`. What the
+        payload made is untrusted: its directory may hold pipes, loops of links and odd names, and may be gone, as the
+        payload itself may; what is not there has passed no limit.
+        """
         ...
