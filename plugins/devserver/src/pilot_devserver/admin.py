@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from aiohttp import web
 
 from pilot_core.api.server import StoreUnavailable
+from pilot_core.errors import BadInput
+from pilot_devserver.faults.rules import Rule
 from pilot_devserver.store_jobs import FileSpec, JobSpec
 
 if TYPE_CHECKING:
     from pilot_core.api.server import JobRecord, ServerRequest
+    from pilot_devserver.faults.registry import Faults
     from pilot_devserver.site import Site
     from pilot_devserver.store import SqliteStore
 
@@ -42,8 +45,9 @@ class _Refused(Exception):
 class Admin:
     """Answers requests below `PREFIX` with JSON."""
 
-    def __init__(self, store: SqliteStore, site: Site, admin_dn: str) -> None:
+    def __init__(self, store: SqliteStore, site: Site, admin_dn: str, faults: Faults) -> None:
         self._store = store
+        self._faults = faults
         self._site = site
         self._admin_dn = admin_dn
         self._streams: set[asyncio.Queue[int | None]] = set()
@@ -81,10 +85,30 @@ class Admin:
             return {"jobs": [summary(job) for job in self._store.jobs()]}
         if what == "POST jobs":
             return {"ids": self._store.submit([spec_from_json(item) for item in _list(_body(request), "jobs")])}
+        if what.partition(" ")[2].partition("/")[0] == "faults":
+            return self._do_faults(request, what)
         found = re.fullmatch(r"(GET|POST) jobs/(\d{1,19})(/kill|/command|/debug)?", what)
         if not found:
             raise _Refused(404, f"there is no {what}")
         return self._do_to_job(request, found.group(1) + (found.group(3) or ""), int(found.group(2)))
+
+    def _do_faults(self, request: ServerRequest, what: str) -> dict[str, Any]:
+        """List, add and remove faults."""
+        if what == "GET faults":
+            return {"faults": [fault.to_json() for fault in self._faults.rules()]}
+        if what == "POST faults":
+            try:
+                return self._faults.add(Rule.read(_body(request))).to_json()
+            except BadInput as error:
+                raise _Refused(400, str(error)) from None
+        if what == "POST faults/clear":
+            return {"removed": self._faults.clear()}
+        found = re.fullmatch(r"POST faults/(\d{1,19})/clear", what)
+        if not found:
+            raise _Refused(404, f"there is no {what}")
+        if not self._faults.remove(int(found.group(1))):
+            raise _Refused(404, f"there is no fault {found.group(1)}; 'pilot-core server fault list' shows them")
+        return {"removed": 1}
 
     def _do_to_job(self, request: ServerRequest, what: str, job_id: int) -> dict[str, Any]:
         """Show or change one job."""

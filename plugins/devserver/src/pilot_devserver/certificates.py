@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pilot_core.api.clock import Clock
 
-__all__ = ["PROXY_CERT_INFO", "Authority", "Credential", "covers", "make_proxy", "slash_dn"]
+__all__ = ["PROXY_CERT_INFO", "Authority", "Credential", "covers", "hosts_of", "make_proxy", "slash_dn"]
 
 PROXY_CERT_INFO = ObjectIdentifier("1.3.6.1.5.5.7.1.14")
 """The extension that makes a certificate a proxy (RFC 3820, 3.8)."""
@@ -155,6 +155,13 @@ def covers(server_pem: bytes, hosts: Sequence[str]) -> bool:
     certificate = x509.load_pem_x509_certificate(server_pem)
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return all(_general_name(host) in names for host in hosts)
+
+
+def hosts_of(server_pem: bytes) -> list[str]:
+    """Return the host names and addresses that a server certificate is for."""
+    certificate = x509.load_pem_x509_certificate(server_pem)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(name.value) for name in names]
 
 
 def _general_name(host: str) -> x509.GeneralName:

@@ -30,7 +30,7 @@ def running_server(state: StateDir) -> AdminClient:
             f"no server runs with the state directory {state.path}; start one (pilot-core serve), or name another "
             "with --state-dir"
         )
-    return AdminClient(running.url, state.ca_file, state.admin_cert, state.admin_key)
+    return AdminClient(running.admin_url or running.url, state.ca_file, state.admin_cert, state.admin_key)
 
 
 class AdminClient:

@@ -18,6 +18,8 @@ from pilot_core.api.credential import ClientCertificate
 from pilot_core.api.provider import Context
 from pilot_core.api.server import StoreUnavailable
 from pilot_core.errors import ConfigError, PluginError
+from pilot_devserver.faults.registry import Fault, Faults
+from pilot_devserver.faults.rules import Rule
 from pilot_devserver.files import write_file
 from pilot_devserver.listening import EVERYWHERE, adder_at_work, hang_up, listening_socket, server_tls
 from pilot_devserver.site import Site
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
     from pilot_core.api.clock import Clock
     from pilot_core.api.server import ServerProtocol
+    from pilot_devserver.faults.changes import Changes
+    from pilot_devserver.faults.scenario import Scenario
     from pilot_devserver.host import Host
     from pilot_devserver.store import SqliteStore
 
@@ -76,6 +80,7 @@ class DevServer:
     for plain HTTP (0 = any free one), None for none; `storage` the directory in which the queues' storages lie;
     `protocols` the names of the plugins that serve, None = all that are installed.
     `adder_delay` is how many seconds after a final update the server decides a job; None = never by itself.
+    `scenario` are the faults that it has from the start.
     """
 
     def __init__(
@@ -90,19 +95,26 @@ class DevServer:
         storage: Path | None = None,
         protocols: Sequence[str] | None = None,
         adder_delay: float | None = 0.0,
+        scenario: Scenario | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
+        self.faults = Faults(scenario.seed if scenario else 0)
+        """The faults that are done to clients, before it serves and while it does."""
+        for rule in scenario.rules if scenario else ():
+            self.faults.add(rule)
         self.state = StateDir(state_dir, self.clock)
         self.site = Site(queues, storage.absolute() if storage else self.state.storage)
         self.url = ""
         """Base URL, known once it serves."""
         self.plain_url = ""
+        self._admin_url = ""
         self._host, self._port, self._plain_port = host, port, plain_port
         self._database = database or self.state.database
         self._adder_delay = adder_delay
         self._protocols = protocols
         self._store: SqliteStore | None = None
+        self._changes: Changes | None = None
         self._held = ExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -145,6 +157,17 @@ class DevServer:
     def token(self, **options: Any) -> str:
         """Return a new token; the options are those of `TokenIssuer.issue`."""
         return self.state.tokens().issue(**options)
+
+    def fault(self, fault: str, **when: Any) -> Fault:
+        """Do a fault to clients: its name, and what the table of `faults.kinds` has of conditions and options.
+
+        Returns the handle that counts how often it struck. Raises `BadInput` for what there is not.
+        """
+        return self.faults.add(Rule.read({"fault": fault, **when}))
+
+    def clear_faults(self) -> None:
+        """Take all faults away, and back what they did to the server."""
+        self.faults.clear()
 
     def __enter__(self) -> DevServer:
         host = self._prepare()
@@ -201,6 +224,8 @@ class DevServer:
 
     def _make_host(self) -> Host:
         from pilot_devserver.admin import Admin  # noqa: PLC0415
+        from pilot_devserver.faults.changes import Changes  # noqa: PLC0415
+        from pilot_devserver.faults.injector import Injector  # noqa: PLC0415
         from pilot_devserver.host import Host  # noqa: PLC0415
         from pilot_devserver.identity import Authenticator  # noqa: PLC0415
         from pilot_devserver.pages import Pages  # noqa: PLC0415
@@ -214,7 +239,10 @@ class DevServer:
         for queue in self.site.queues.values():
             store.set_queue(queue.name, data=queue.queuedata())
         pages = Pages(self.site, store, self.state.transformations)
-        return Host(protocols, store, authenticator, pages, Admin(store, self.site, self.state.admin_dn()))
+        self._changes = Changes(self.faults, store, authenticator)
+        injector = Injector(self.faults, self._changes, self.clock)
+        admin = Admin(store, self.site, self.state.admin_dn(), self.faults)
+        return Host(protocols, store, authenticator, pages, admin, injector=injector)
 
     def _open_store(self) -> SqliteStore:
         from pilot_devserver.store import SqliteStore  # noqa: PLC0415
@@ -241,7 +269,7 @@ class DevServer:
         try:
             with adder_at_work(self.store, self.clock):
                 await self._listen(runner)
-                self.state.set_running(Running(self.url, self.plain_url, os.getpid()))
+                self.state.set_running(Running(self.url, self.plain_url, os.getpid(), self._admin_url))
                 write_file(self.state.config_file, self.site.pilot_toml(self.url, self.state))
                 _log.info("serving %s %s", self.url, self.plain_url)
                 ready()
@@ -250,6 +278,8 @@ class DevServer:
         finally:
             self.state.clear_running()
             await hang_up(runner)
+            if self._changes is not None:
+                await self._changes.close()
 
     def _lifeline_cut(self, lifeline: int) -> None:
         """End, and look at the descriptor no more: it is ready for reading for ever."""
@@ -258,12 +288,26 @@ class DevServer:
             self._stop.set()
 
     async def _listen(self, runner: web.AppRunner) -> None:
-        from aiohttp import web  # noqa: PLC0415
+        from pilot_devserver.faults.certificate import CertificateChanger  # noqa: PLC0415
+        from pilot_devserver.faults.doors import Doors  # noqa: PLC0415
 
+        doors = Doors(runner, self.faults.refuses)
         listener, address = listening_socket(self._host, self._port, "--port")
         self.url = f"https://{address}"
-        await web.SockSite(runner, listener, ssl_context=server_tls(self.state)).start()
+        tls = server_tls(self.state)
+        await doors.add(listener, tls)
         if self._plain_port is not None:
             listener, address = listening_socket(self._host, self._plain_port, "--plain-port")
             self.plain_url = f"http://{address}"
-            await web.SockSite(runner, listener).start()
+            await doors.add(listener)
+        await self._listen_to_admin(runner)
+        if self._changes is not None:
+            self._changes.start(doors, CertificateChanger(tls, self.state, self.clock))
+
+    async def _listen_to_admin(self, runner: web.AppRunner) -> None:
+        """Listen at a port for the server's own commands, where no fault of connections locks them out."""
+        from aiohttp import web  # noqa: PLC0415
+
+        listener, address = listening_socket("127.0.0.1", 0, "--port")
+        self._admin_url = f"https://{address}"
+        await web.SockSite(runner, listener, ssl_context=server_tls(self.state)).start()

@@ -12,10 +12,13 @@ from aiohttp import web
 
 from pilot_core.api.server import ExplainsRequests, FieldProblem, ServerRequest, ServerResponse
 from pilot_devserver import apache
+from pilot_devserver.faults.injector import Struck
 
 if TYPE_CHECKING:
     from pilot_core.api.server import JobStore, ServerProtocol
     from pilot_devserver.admin import Admin
+    from pilot_devserver.faults.injector import Injector
+    from pilot_devserver.faults.registry import Fault
     from pilot_devserver.identity import Authenticator
     from pilot_devserver.pages import Pages
     from pilot_devserver.web.exchanges import Begun, ExchangeLog
@@ -41,6 +44,7 @@ class Host:
         admin: Admin,
         *,
         exchanges: ExchangeLog | None = None,
+        injector: Injector | None = None,
     ) -> None:
         self._protocols = protocols
         self._store = store
@@ -48,6 +52,7 @@ class Host:
         self._pages = pages
         self._admin = admin
         self._exchanges = exchanges
+        self._injector = injector
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="protocol")
 
     def application(self) -> web.Application:
@@ -60,6 +65,8 @@ class Host:
 
     async def _end_streams(self, _: web.Application) -> None:
         self._admin.close()
+        if self._injector is not None:
+            self._injector.close()
 
     async def _end_threads(self, _: web.Application) -> None:
         self._threads.shutdown()
@@ -77,11 +84,36 @@ class Host:
         neutral = await self._neutral(request, headers)
         if self._admin.handles(neutral):
             return await self._admin.answer(request, neutral, self._in_thread)
-        response = await self._in_thread(lambda: self._respond(neutral))
+        if self._injector is not None and (faults := await self._injector.meet(neutral, self._store, self._in_thread)):
+            return await self._spoil(request, headers, faults, begun)
+        response = await self._in_thread(lambda: self._respond(neutral, self._store))
         who = neutral.identity.dn if neutral.identity else "anonymous"
         _log.debug("%s %s -> %d (%s)", neutral.method, neutral.path, response.status, who)
         self._keep(begun, request, neutral, response)
         return _answer(request, response)
+
+    async def _spoil(
+        self, request: web.Request, headers: dict[str, str], faults: tuple[Fault, ...], begun: Begun | None
+    ) -> web.StreamResponse:
+        """Answer a request that faults strike."""
+        assert self._injector is not None  # noqa: S101  (who else knows faults)
+        # once more: its token may have expired just now
+        neutral = await self._neutral(request, headers)
+        struck = Struck(
+            faults=faults,
+            request=request,
+            store=self._store,
+            respond=lambda store: self._in_thread(lambda: self._respond(neutral, store)),
+            server=SERVER_NAME,
+        )
+        spoiled = await self._injector.spoil(struck)
+        self._keep(begun, request, neutral, spoiled.answer, [str(fault.rule) for fault in faults])
+        if spoiled.ended is not None or spoiled.answer is None:
+            return spoiled.ended or web.Response(status=500)
+        response = _answer(request, spoiled.answer)
+        if spoiled.close:
+            response.force_close()
+        return response
 
     def _keep(
         self,
@@ -131,12 +163,12 @@ class Host:
             denied=denied,
         )
 
-    def _respond(self, request: ServerRequest) -> ServerResponse:
+    def _respond(self, request: ServerRequest, store: JobStore) -> ServerResponse:
         """Let the first protocol that knows the path answer, or find a page."""
         for protocol in self._protocols:
             if protocol.handles(request):
-                return protocol.respond(request, self._store)
-        return self._pages.respond(request, self._store)
+                return protocol.respond(request, store)
+        return self._pages.respond(request, store)
 
 
 def _answer(request: web.Request, answer: ServerResponse) -> web.Response:

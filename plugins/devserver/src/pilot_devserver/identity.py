@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from pilot_core.api.server import Identity
 from pilot_devserver.certificates import PROXY_CERT_INFO, slash_dn
-from pilot_devserver.tokens import TokenDenied
+from pilot_devserver.tokens import EXPIRED, TokenDenied
 
 if TYPE_CHECKING:
     from pilot_devserver.tokens import TokenIssuer
@@ -62,6 +62,8 @@ class Authenticator:
     tokens: TokenIssuer
     roles: Mapping[str, tuple[str, ...]]
     """FQANs by DN."""
+    expired: frozenset[str] = field(default=frozenset(), repr=False)
+    """Tokens to refuse as if they had expired, whatever they say."""
     _known: dict[bytes, str] = field(default_factory=dict)
 
     def identify(self, certificate: bytes | None, headers: Mapping[str, str]) -> tuple[Identity | None, str]:
@@ -75,6 +77,8 @@ class Authenticator:
         if len(words) < 2:
             # the real server ignores what has no scheme
             return identity, ""
+        if words[1] in self.expired:
+            return identity, EXPIRED
         try:
             bearer = self.tokens.identify(words[1], headers.get("origin"))
         except TokenDenied as denial:

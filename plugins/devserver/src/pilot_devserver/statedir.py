@@ -47,6 +47,8 @@ class Running:
     plain_url: str
     """Empty = it serves no plain HTTP."""
     pid: int
+    admin_url: str = ""
+    """Where its own commands reach it even while faults keep everybody else away; empty = at `url`."""
 
 
 class StateDir:

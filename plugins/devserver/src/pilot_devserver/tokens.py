@@ -19,11 +19,12 @@ from pilot_core.api.server import Identity
 if TYPE_CHECKING:
     from pilot_core.api.clock import Clock
 
-__all__ = ["AUDIENCE", "ISSUER", "TokenDenied", "TokenIssuer", "read_key"]
+__all__ = ["AUDIENCE", "EXPIRED", "ISSUER", "TokenDenied", "TokenIssuer", "read_key"]
 
 ISSUER = "https://localhost/pilot-devserver"
 AUDIENCE = "pilot-devserver"
 """The only client id that this server knows."""
+EXPIRED = "Invalid token. Signature has expired"
 
 # What the real server says (with "ERROR : Token authentication failed. " before it) when its own code stumbles
 _NO_ORIGIN = """\
@@ -143,7 +144,7 @@ class TokenIssuer:
         except jwt.InvalidTokenError as error:
             raise TokenDenied(f"Invalid token. {error}") from None
         if claims["exp"] <= self.clock.wall():
-            raise TokenDenied("Invalid token. Signature has expired")
+            raise TokenDenied(EXPIRED)
         return claims
 
 
