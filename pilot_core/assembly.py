@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pilot_core.api.queue import Queue
     from pilot_core.logs import Redactor
     from pilot_core.pilot_settings import PilotSettings
+    from pilot_core.plugins import Loaded
     from pilot_core.settings import Config
     from pilot_core.supervision import Spawner
 
@@ -100,6 +101,7 @@ class Assembly:
         """Load one provider and make its instance with its settings; raises `PluginError` or `ConfigError`."""
         loaded = self.registry.provider(kind, name, hook)
         kept: Any = self.config.section(f"{kind}.{name}", loaded.provider.settings, self._options.get(f"{kind}.{name}"))
+        self.using(loaded, kept)
         own = replace(context, log=logging.getLogger(f"pilot_core.{kind}.{name}"))
         try:
             return loaded.provider.factory(kept, own)
@@ -110,6 +112,9 @@ class Assembly:
                 f"plugin {loaded.record.label} failed when it was made: {type(error).__name__}: {error}; "
                 f"tell its authors, or block it ([plugins] block)"
             ) from error
+
+    def using(self, loaded: Loaded[Any], settings: Any) -> None:
+        """Hear of a provider that is about to be made, with its settings: for those who look on."""
 
     def credential(self, context: Context, *, cancel: CancelToken) -> CredentialSource | None:
         """Return the pilot's credential source, or None where none is configured.
@@ -157,6 +162,15 @@ class Assembly:
             error_code=PilotErrorCode.QUEUEDATA,
         )
 
+    def executor(self, queue: Queue, context: Context) -> Executor:
+        """Make the executor that the queue names; raises `PluginError` or `ConfigError`."""
+        made: Executor = self.make("executor", queue.executor, context)
+        return made
+
+    def hooks(self) -> Hooks:
+        """Return the hooks of the plugins that are imported."""
+        return Hooks(self.registry)
+
     def extensions(self) -> None:
         """Import the extensions; raises `PluginError` for one that is out of order."""
         for record in self.registry.extensions():
@@ -169,7 +183,7 @@ class Assembly:
     def services(self, queue: Queue, communicator: Communicator, context: Context) -> Services:
         """Gather what jobs need: executor, extensions and stagers are made before a job is taken."""
         settings = self.settings
-        executor: Executor = self.make("executor", queue.executor, context)
+        executor = self.executor(queue, context)
         self.extensions()
         backends = self.backends(queue, context)
         backends.load()
@@ -179,7 +193,7 @@ class Assembly:
             communicator=communicator,
             executor=executor,
             backends=backends,
-            hooks=Hooks(self.registry),
+            hooks=self.hooks(),
             clock=self.clock,
             redactor=self.redactor,
             work_dir=context.work_dir,

@@ -12,7 +12,7 @@ from pilot_core.api.cancel import CancelToken, Deadline
 from pilot_core.api.events import FinishedPayload, PayloadCommand
 from pilot_core.api.executor import PayloadSpec
 from pilot_core.errors import ExecutorError, PilotErrorCode
-from pilot_core.payload import argument_vector, environment, fetch_transformation
+from pilot_core.payload import argument_vector, environment
 from pilot_core.reporting import Failure, Verdict, payload_failure
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pilot_core.journal import SteadyJournal
     from pilot_core.services import Services
 
-__all__ = ["PayloadRun"]
+__all__ = ["PREPARATION_LIMIT", "STDERR", "STDOUT", "PayloadRun"]
 
 STDOUT = "payload.stdout"
 STDERR = "payload.stderr"
@@ -116,7 +116,7 @@ class PayloadRun:
     def _spec(self, cancel: CancelToken, deadline: Deadline) -> PayloadSpec:
         """Return what to execute, as the experiment's plugins want it."""
         services, job, queue = self._services, self._job, self._services.queue
-        program = fetch_transformation(job, queue, self._directory, services.ca_file, cancel=cancel, deadline=deadline)
+        program = services.fetch(job, queue, self._directory, services.ca_file, cancel=cancel, deadline=deadline)
         variables = services.hooks.prepare_environment(
             job, queue, environment(job, queue, self._directory, services.own_environment)
         )

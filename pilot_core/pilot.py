@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pilot_core.api.cancel import Deadline
@@ -36,7 +36,11 @@ UNREPORTED = CommunicationError.exit_code
 
 
 class Pilot:
-    """One pilot process's work. `run` returns the process's exit code."""
+    """One pilot process's work. `run` returns the process's exit code.
+
+    `assemble` makes its parts, from the other arguments; it is another class than `Assembly` where somebody looks on
+    (a recording) or plays parts (a replay).
+    """
 
     def __init__(
         self,
@@ -44,12 +48,13 @@ class Pilot:
         config: Config,
         *,
         clock: Clock,
-        spawner: Spawner,
+        spawner: Spawner | None,
         environment: Mapping[str, str],
         redactor: Redactor,
+        assemble: Callable[..., Assembly] = Assembly,
     ) -> None:
         self._settings = settings
-        self._assembly = Assembly(
+        self._assembly = assemble(
             settings, config, clock=clock, spawner=spawner, environment=environment, redactor=redactor
         )
         self._clock = clock

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pilot_core.payload import fetch_transformation
 
 if TYPE_CHECKING:
     from pilot_core.api.clock import Clock
@@ -43,3 +45,5 @@ class Services:
     """Seconds for which it is tried once the pilot was told to end."""
     keep: bool = False
     """Keep the job's directory."""
+    fetch: Callable[..., str] = fetch_transformation
+    """What brings the program of a job, with that function's arguments."""

@@ -22,8 +22,11 @@ LAYERS = (
     ("services", "payloadrun"),
     ("jobrun",),
     ("pilot_settings",),
-    ("assembly", "ending", "jobfile", "offline"),
+    ("assembly", "ending", "jobfile", "offline", "explain"),
+    ("onejob",),
+    ("recording",),
     ("pilot",),
+    ("replay",),
     ("cli",),
     ("__main__",),
 )

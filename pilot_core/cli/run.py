@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import argparse
 
     from pilot_core.api.clock import Clock
+    from pilot_core.supervision import Spawner
 
 __all__ = ["SUMMARY", "add_arguments", "run"]
 
@@ -33,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="one setting of a plugin or of the pilot, e.g. stager.http.timeout=5; may be repeated",
+    )
+    parser.add_argument(
+        "--record",
+        metavar="DIR",
+        type=Path,
+        help="record all traffic with the server and the jobs' events in a new directory, without secrets; "
+        "'pilot-core replay DIR' runs the pilot against it",
     )
     add_options(parser, PilotSettings)
     parser.epilog = (
@@ -57,6 +65,8 @@ def run(arguments: argparse.Namespace, clock: Clock | None = None) -> int:
         from pilot_core.logs import Redactor, set_up_logging
         from pilot_core.pilot import Pilot
 
+        if arguments.record:
+            return _recorded(arguments.record, settings, config, clock, spawner)
         redactor = Redactor()
         set_up_logging(sys.stderr, settings.log_level, clock, redactor)
         pilot = Pilot(settings, config, clock=clock, spawner=spawner, environment=os.environ, redactor=redactor)
@@ -64,3 +74,35 @@ def run(arguments: argparse.Namespace, clock: Clock | None = None) -> int:
         return pilot.run()
     finally:
         spawner.close()
+
+
+def _recorded(folder: Path, settings: PilotSettings, config: Config, clock: Clock, spawner: Spawner) -> int:
+    """Run the pilot with a recorder around it; returns the exit code."""
+    from functools import partial
+
+    from pilot_core.logs import set_up_logging
+    from pilot_core.pilot import Pilot
+    from pilot_core.recording import RecordedAssembly, Recorder
+
+    recorder = Recorder(folder, clock)
+    redactor = recorder.redactor()
+    set_up_logging(sys.stderr, settings.log_level, clock, redactor)
+    code: int | None = HandledError.exit_code
+    try:
+        pilot = Pilot(
+            settings,
+            config,
+            clock=clock,
+            spawner=spawner,
+            environment=os.environ,
+            redactor=redactor,
+            assemble=partial(RecordedAssembly, recorder),
+        )
+        pilot.handle_signals()
+        code = pilot.run()
+    except HandledError as error:
+        code = error.exit_code
+        raise
+    finally:
+        recorder.close(code)
+    return code
