@@ -9,11 +9,12 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pilot_core.api.executor import PayloadHandle
 from pilot_core.errors import BadInput
 
 __all__ = ["JOURNAL", "LOG", "going_on_in", "new_job_dir", "set_aside"]
@@ -31,25 +32,33 @@ def new_job_dir(work_dir: Path, job_id: int) -> Path:
 
 
 def set_aside(job_dir: Path) -> None:
-    """Move what an earlier payload left of the executor's and of its output to `earlier/N`; raises `OSError`.
+    """Move what an earlier run left of records, log archives and the payload's output to `earlier/N`.
 
     A payload is started from a control directory at most once, and its standard output must not exist yet. Nothing is
-    followed that the payload may have put there: only names are moved.
+    followed that the payload may have put there: only names are moved. Raises `OSError`.
     """
+    control, payload = job_dir / CONTROL, job_dir / PAYLOAD
+    control.mkdir(mode=0o700, exist_ok=True)
+    old = [path for path in (payload / "payload.stdout", payload / "payload.stderr") if os.path.lexists(path)]
+    old += job_dir.glob("log-*")
+    if any(control.iterdir()):
+        old.append(control)
+    if not old:
+        return
     folder = job_dir / EARLIER
     folder.mkdir(mode=0o700, exist_ok=True)
-    number = 1 + max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0)
-    place = folder / str(number)
+    place = folder / str(1 + max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0))
     place.mkdir(mode=0o700)
-    for path in (job_dir / CONTROL, job_dir / PAYLOAD / "payload.stdout", job_dir / PAYLOAD / "payload.stderr"):
-        with suppress(FileNotFoundError):
-            path.rename(place / path.name)
-    (job_dir / CONTROL).mkdir(mode=0o700)
+    for path in old:
+        path.rename(place / path.name)
+    control.mkdir(mode=0o700, exist_ok=True)
 
 
 @contextmanager
-def going_on_in(job_dir: Path, job_id: int) -> Iterator[None]:
+def going_on_in(job_dir: Path, job_id: int) -> Iterator[PayloadHandle | None]:
     """Hold a kept job directory for one process while a job goes on in it.
+
+    Gives the handle of a payload whose end was not seen: the pilot that started it died before.
 
     Raises `BadInput` for a directory that is no job's or another job's, and for one that is in use.
     """
@@ -63,9 +72,21 @@ def going_on_in(job_dir: Path, job_id: int) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BadInput(f"{job_dir}: another pilot-core works in it; wait for its end") from None
-        yield
+        yield _unended(steps)
     finally:
         os.close(descriptor)
+
+
+def _unended(steps: Sequence[Mapping[str, Any]]) -> PayloadHandle | None:
+    """Return the handle of the last payload, unless its end is in the journal."""
+    for step in reversed(steps):
+        if step.get("step") == "payload-ended":
+            return None
+        if step.get("step") == "payload-started":
+            with suppress(KeyError, TypeError):
+                return PayloadHandle.from_json(step["handle"])
+            return None
+    return None
 
 
 def _steps(job_dir: Path) -> list[Mapping[str, Any]]:

@@ -36,8 +36,8 @@ DEFAULTS: Mapping[type, Mapping[str, Any]] = {Job: {"id": 1}}
 """Fields that may be left out of a file."""
 
 
-def read_data(path: Path) -> Any:
-    """Return the data of a TOML or JSON file; raises `BadInput` if it cannot be read.
+def read_data(path: Path) -> tuple[Any, bool]:
+    """Return the data of a file, and whether it is JSON (else TOML); raises `BadInput` if it cannot be read.
 
     By the name's ending, and without `.toml` or `.json` by the first character: JSON begins with `{` or `[`.
     """
@@ -53,17 +53,17 @@ def read_data(path: Path) -> Any:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
     if path.suffix != ".toml" and (path.suffix == ".json" or text.lstrip()[:1] in {"{", "["}):
         try:
-            return json.loads(text)
+            return json.loads(text), True
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{path}: not valid JSON: {error}") from None
     try:
-        return tomli.loads(text)
+        return tomli.loads(text), False
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not valid TOML: {error}") from None
 
 
 def is_servers(data: Any) -> bool:
-    """Say whether a file's data is a server's description of a job rather than a `Job` with its fields' names."""
+    """Say whether a JSON file's data is a server's description of a job rather than a `Job` with its fields' names."""
     return not isinstance(data, Mapping) or not SERVERS.isdisjoint(data)
 
 

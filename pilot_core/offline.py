@@ -28,6 +28,14 @@ class OfflineCommunicator:
         with self._lock:
             return tuple(self._updates)
 
+    @property
+    def final(self) -> JobUpdate:
+        """The final report of the last job; raises `LookupError` if there was none."""
+        for update in reversed(self.updates):
+            if update.final:
+                return update
+        raise LookupError("no final report was made")
+
     def is_alive(self, *, cancel: CancelToken, deadline: Deadline) -> bool:  # noqa: ARG002
         """Say that there is no server."""
         return False
@@ -37,8 +45,7 @@ class OfflineCommunicator:
         return ()
 
     def update(self, update: JobUpdate, *, cancel: CancelToken, deadline: Deadline) -> ServerAnswer:  # noqa: ARG002
-        """Keep an update; the answer has no command."""
-        cancel.raise_if_cancelled()
+        """Keep an update, at once and whatever is called off; the answer has no command."""
         with self._lock:
             self._updates.append(update)
         return ServerAnswer()

@@ -122,6 +122,12 @@ class PilotSettings:
                     f"no {name}: give --{name}, set pilot.{name} in the --config file, or PILOT_CORE_{name.upper()}"
                 )
         _check_url(self.server)
+        self.check_credential()
+        if self.token_file and not self.server.lower().startswith("https:"):
+            raise ConfigError(f"server {self.server}: a token is sent over https only; give an https URL")
+
+    def check_credential(self) -> None:
+        """Raise `ConfigError` for a credential that is not whole, or one too many."""
         if self.cert and self.token_file:
             raise ConfigError(
                 "both a certificate (--cert, PILOT_CORE_CERT) and a token (--token-file, PILOT_CORE_TOKEN_FILE) "
@@ -133,8 +139,6 @@ class PilotSettings:
             raise ConfigError("--token-file needs --token-origin VO.ROLE: PanDA wants to know what the token is for")
         if self.token_origin and not self.token_file:
             raise ConfigError("--token-origin needs --token-file")
-        if self.token_file and not self.server.lower().startswith("https:"):
-            raise ConfigError(f"server {self.server}: a token is sent over https only; give an https URL")
 
 
 def _check_url(url: str) -> None:

@@ -24,7 +24,9 @@ COMMAND_GROUP = "pilot_core.commands.v1"
 
 BUILT_IN = {
     "run": ("pilot_core.cli.run", "take jobs from a PanDA server and run them"),
+    "run-job": ("pilot_core.cli.run_job", "run one job out of a file, or single phases of it, with no server"),
     "list-plugins": ("pilot_core.cli.list_plugins", "show every plugin that is installed, also those out of order"),
+    "new": ("pilot_core.cli.new", "make the project of a new plugin, ready to test and install"),
 }
 OURS_ELSEWHERE = {
     "serve": ("pilot-devserver", "start a development server that speaks the real PanDA protocols"),

@@ -1,0 +1,296 @@
+"""What would be run for a job, and why: everything is asked, and nothing is done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pilot_core.api.events import PayloadCommand
+from pilot_core.errors import HandledError
+from pilot_core.payload import SECRETS_FILE, argument_vector, check_needs, environment, program_of
+from pilot_core.payloadrun import PREPARATION_LIMIT
+from pilot_core.phases import Phase
+from pilot_core.staging import no_stager, time_allowed
+
+if TYPE_CHECKING:
+    from pilot_core.api.job import InputFile, Job, OutputFile
+    from pilot_core.api.queue import Queue
+    from pilot_core.api.staging import Replica
+    from pilot_core.phases import Plan
+    from pilot_core.plugins import Hooks, Loaded
+    from pilot_core.staging import Mover
+
+__all__ = ["Choice", "Environment", "Explainer", "Explanation", "FilePlan", "Limit", "Payload", "Plugin"]
+
+HIDDEN = "<hidden>"
+_SECRET_NAME = re.compile(r"token|secret|passw|credential|api_?key|private|auth", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"://[^/\s]*@")
+"""A URL with a user or a password in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A stager and a replica, and what became of the pair."""
+
+    place: int | None
+    """1 for what is tried first; None = not tried."""
+    stager: str
+    url: str
+    rse: str
+    rule: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilePlan:
+    """One file on its way."""
+
+    activity: str
+    """read, write or log."""
+    lfn: str
+    local: str
+    """Where it goes to, or comes from, in the job's directory."""
+    size: int | None = None
+    checksum: str = ""
+    seconds_allowed: float | None = None
+    """For one attempt; None = depends on the size that the file will have."""
+    choices: tuple[Choice, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """The payload's environment against the pilot's own; what may be a secret is hidden."""
+
+    added: Mapping[str, str] = field(default_factory=dict)
+    changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Name -> the pilot's value, the payload's."""
+    dropped: tuple[str, ...] = ()
+    same: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payload:
+    """What would be executed."""
+
+    argv: tuple[str, ...]
+    shell: bool
+    cwd: str
+    fetched_from: str = ""
+    """The URL of a program that is fetched first."""
+    secrets: int = 0
+    """Number of the user's secrets in the file for them."""
+    secrets_file: str = ""
+    environment: Environment = field(default_factory=Environment)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """A limit, or what a job says that it needs."""
+
+    name: str
+    value: float
+    unit: str
+    source: str
+    """job, queue or pilot."""
+    enforced: bool
+    """Whether this pilot ends what goes beyond it; else it is only told to server and payload."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """A plugin that would take part."""
+
+    name: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """What would be run."""
+
+    job_id: int
+    queue: str
+    queue_source: str
+    job_dir: str
+    phases: tuple[str, ...]
+    executor: str
+    files: tuple[FilePlan, ...]
+    payload: Payload | None
+    limits: tuple[Limit, ...]
+    plugins: tuple[Plugin, ...]
+    problems: tuple[str, ...]
+    """Why it would fail, as far as that can be known."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {"schema": 1, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explainer:
+    """Knows what there is to run jobs with."""
+
+    queue: Queue
+    mover: Mover
+    hooks: Hooks
+    own_environment: Mapping[str, str]
+    clean: Callable[[str], str]
+    """Takes secrets out of texts."""
+    work_dir: Path
+    executor: Loaded[Any]
+    extensions: Sequence[Plugin] = ()
+
+    def explain(self, job: Job, plan: Plan) -> Explanation:
+        """Say what would be run of a job. What is wrong with it is among the `problems`; raises `PluginError`."""
+        job_dir = plan.job_dir or self.work_dir / f"job-{job.id}-XXXXXXXX"
+        problems: list[str] = []
+        plugins = {self.executor.label: _plugin(self.executor), **{each.name: each for each in self.extensions}}
+        try:
+            check_needs(job)
+        except HandledError as error:
+            problems.append(str(error))
+        files: list[FilePlan] = []
+        if plan.has(Phase.STAGE_IN):
+            files += [self._input(file, job_dir / "payload", problems, plugins) for file in job.inputs]
+        payload = self._payload(job, job_dir / "payload", problems) if plan.has(Phase.PAYLOAD) else None
+        if plan.has(Phase.STAGE_OUT):
+            files += [self._output(f, job_dir / "payload", "write", problems, plugins) for f in job.outputs]
+            files += [self._output(f, job_dir, "log", problems, plugins) for f in (job.log,) if f]
+        return Explanation(
+            job_id=job.id,
+            queue=self.queue.name,
+            queue_source=self.queue.source,
+            job_dir=str(job_dir),
+            phases=tuple(map(str, plan.phases)),
+            executor=self.executor.label,
+            files=tuple(files),
+            payload=payload,
+            limits=tuple(_limits(job, self.queue)),
+            plugins=tuple(plugins.values()),
+            problems=tuple(map(self.clean, dict.fromkeys(problems))),
+        )
+
+    def _input(self, file: InputFile, folder: Path, problems: list[str], plugins: dict[str, Plugin]) -> FilePlan:
+        return FilePlan(
+            activity="read",
+            lfn=file.lfn,
+            local=str(folder / file.lfn),
+            size=file.size,
+            checksum=file.checksum,
+            seconds_allowed=time_allowed(file.size),
+            choices=self._choices("read", file.lfn, lambda: self.mover.sources(file), problems, plugins),
+        )
+
+    def _output(
+        self, file: OutputFile, folder: Path, activity: str, problems: list[str], plugins: dict[str, Plugin]
+    ) -> FilePlan:
+        return FilePlan(
+            activity=activity,
+            lfn=file.lfn,
+            local=str(folder / file.lfn),
+            choices=self._choices(
+                activity, file.lfn, lambda: self.mover.destinations(file, activity), problems, plugins
+            ),
+        )
+
+    def _choices(
+        self,
+        activity: str,
+        lfn: str,
+        places: Callable[[], list[Replica]],
+        problems: list[str],
+        plugins: dict[str, Plugin],
+    ) -> tuple[Choice, ...]:
+        """Return what would be tried for a file, in order, then what would not."""
+        try:
+            replicas = places()
+            verdicts = self.mover.explain(activity, replicas)
+            if not any(verdict.place for verdict in verdicts):
+                problems.append(str(no_stager(lfn, replicas)))
+        except HandledError as error:
+            problems.append(str(error))
+            return ()
+        plugins.update({verdict.stager.label: _plugin(verdict.stager) for verdict in verdicts if verdict.place})
+        return tuple(
+            Choice(
+                place=verdict.place,
+                stager=verdict.stager.name,
+                url=verdict.replica.url,
+                rse=verdict.replica.rse,
+                rule=verdict.rule,
+                why=verdict.text,
+            )
+            for verdict in verdicts
+        )
+
+    def _payload(self, job: Job, folder: Path, problems: list[str]) -> Payload | None:
+        """Return what would be executed, as the experiment's plugins want it; None if that cannot be said."""
+        queue = self.queue
+        try:
+            program = program_of(job, queue)
+            variables = self.hooks.prepare_environment(
+                job, queue, environment(job, queue, folder, self.own_environment)
+            )
+            command = self.hooks.wrap_command(
+                job, queue, PayloadCommand(argv=argument_vector(job, queue, program), environment=variables)
+            )
+        except HandledError as error:
+            problems.append(str(error))
+            return None
+        return Payload(
+            argv=tuple(map(self.clean, command.argv)),
+            shell=queue.shell,
+            cwd=str(folder),
+            fetched_from=job.transformation if program != job.transformation else "",
+            secrets=len(job.secrets),
+            secrets_file=str(folder / SECRETS_FILE) if job.secrets else "",
+            environment=self._difference(command.environment),
+        )
+
+    def _difference(self, variables: Mapping[str, str]) -> Environment:
+        """Return how the payload's environment differs from the pilot's own."""
+        own = self.own_environment
+        return Environment(
+            added={name: self._shown(name, value) for name, value in sorted(variables.items()) if name not in own},
+            changed={
+                name: (self._shown(name, own[name]), self._shown(name, value))
+                for name, value in sorted(variables.items())
+                if name in own and own[name] != value
+            },
+            dropped=tuple(sorted(set(own) - set(variables))),
+            same=tuple(name for name in sorted(variables) if own.get(name) == variables[name]),
+        )
+
+    def _shown(self, name: str, value: str) -> str:
+        """Return a variable's value, unless it may be a secret."""
+        if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value):
+            return HIDDEN
+        return self.clean(value)
+
+
+def _plugin(loaded: Loaded[Any]) -> Plugin:
+    return Plugin(name=loaded.record.entry_point, distribution=loaded.distribution, version=loaded.version)
+
+
+def _limits(job: Job, queue: Queue) -> list[Limit]:
+    """Return what bounds a job; a value of 0 is not said."""
+    rows = (
+        ("kill grace", queue.kill_grace_seconds, "s", "queue", True),
+        ("fetching the program and starting it", PREPARATION_LIMIT, "s", "pilot", True),
+        ("cores", job.core_count, "", "job", False),
+        ("memory", job.memory_mb, "MB", "job", False),
+        ("memory", queue.max_memory_mb, "MB", "queue", False),
+        ("disk", job.disk_mb, "MB", "job", False),
+        ("disk", queue.max_disk_mb, "MB", "queue", False),
+        ("wall time", job.max_wall_seconds, "s", "job", False),
+        ("CPU time", job.max_cpu_seconds, "s", "job", False),
+    )
+    return [
+        Limit(name=name, value=value, unit=unit, source=source, enforced=enforced)
+        for name, value, unit, source, enforced in rows
+        if value or name == "kill grace"
+    ]
