@@ -7,6 +7,7 @@ import ssl
 from contextlib import closing
 
 import pytest
+from pilot_devserver.client import running_server
 from pilot_devserver.devserver import DevServer
 from pilot_devserver.statedir import StateDir
 
@@ -91,3 +92,24 @@ def one_shot():
             return client.ask(method, path)
 
     return ask
+
+
+@pytest.fixture
+def connect_to():
+    """Make clients of servers; they are connected at once, and closed at the end."""
+    clients = []
+
+    def make(server, certificate=None):
+        clients.append(Client(server.url, server.ca_file, certificate))
+        clients[-1].connection.connect()
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def admin(server):
+    """The client of the server's own interface."""
+    return running_server(server.state)

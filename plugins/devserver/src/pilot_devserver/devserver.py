@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pilot_devserver.faults.scenario import Scenario
     from pilot_devserver.host import Host
     from pilot_devserver.store import SqliteStore
+    from pilot_devserver.web.serving import WebServer
 
 __all__ = ["DEFAULT_QUEUE", "DevServer", "installed_protocols"]
 
@@ -49,7 +50,8 @@ def installed_protocols(clock: Clock, work_dir: Path, names: Sequence[str] | Non
     """
     from pilot_core.plugins import Registry  # noqa: PLC0415
 
-    registry = Registry.discover(clock=clock)
+    # what an import may take is real time, whatever the server's clock is: a test's may jump
+    registry = Registry.discover(clock=SystemClock())
     found = registry.providers("pilot_server_protocols", names)
     made: dict[str, ServerProtocol] = {}
     for loaded in sorted(found, key=lambda item: (item.priority, item.name)):
@@ -77,8 +79,9 @@ class DevServer:
     """A PanDA server with its own authority, store and storages, all in one directory.
 
     As a context manager it serves in a thread of its own; `run` serves in the calling thread. `plain_port` is the port
-    for plain HTTP (0 = any free one), None for none; `storage` the directory in which the queues' storages lie;
-    `protocols` the names of the plugins that serve, None = all that are installed.
+    for plain HTTP (0 = any free one), None for none; `web_port` that of the pages for people, likewise; `storage` the
+    directory in which the queues' storages lie; `protocols` the names of the plugins that serve, None = all that are
+    installed.
     `adder_delay` is how many seconds after a final update the server decides a job; None = never by itself.
     `scenario` are the faults that it has from the start.
     """
@@ -91,6 +94,7 @@ class DevServer:
         host: str = "127.0.0.1",
         port: int = 0,
         plain_port: int | None = None,
+        web_port: int | None = None,
         database: Path | None = None,
         storage: Path | None = None,
         protocols: Sequence[str] | None = None,
@@ -108,13 +112,16 @@ class DevServer:
         self.url = ""
         """Base URL, known once it serves."""
         self.plain_url = ""
+        self.web_url = ""
+        """Address of the pages for people, with the key to them."""
         self._admin_url = ""
-        self._host, self._port, self._plain_port = host, port, plain_port
+        self._host, self._port, self._plain_port, self._web_port = host, port, plain_port, web_port
         self._database = database or self.state.database
         self._adder_delay = adder_delay
         self._protocols = protocols
         self._store: SqliteStore | None = None
         self._changes: Changes | None = None
+        self._web: WebServer | None = None
         self._held = ExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -242,7 +249,19 @@ class DevServer:
         self._changes = Changes(self.faults, store, authenticator)
         injector = Injector(self.faults, self._changes, self.clock)
         admin = Admin(store, self.site, self.state.admin_dn(), self.faults)
-        return Host(protocols, store, authenticator, pages, admin, injector=injector)
+        self._web = self._make_web(store)
+        exchanges = self._web.exchanges if self._web else None
+        return Host(protocols, store, authenticator, pages, admin, exchanges=exchanges, injector=injector)
+
+    def _make_web(self, store: SqliteStore) -> WebServer | None:
+        """Make the pages for people, if they are wanted."""
+        if self._web_port is None:
+            return None
+        from pilot_devserver.web.serving import WebServer  # noqa: PLC0415
+
+        return WebServer(
+            self._web_port, store, self.site, self.state.transformations, faults=self.faults, clock=self.clock
+        )
 
     def _open_store(self) -> SqliteStore:
         from pilot_devserver.store import SqliteStore  # noqa: PLC0415
@@ -278,6 +297,8 @@ class DevServer:
         finally:
             self.state.clear_running()
             await hang_up(runner)
+            if self._web is not None:
+                await self._web.close()
             if self._changes is not None:
                 await self._changes.close()
 
@@ -301,6 +322,9 @@ class DevServer:
             self.plain_url = f"http://{address}"
             await doors.add(listener)
         await self._listen_to_admin(runner)
+        if self._web is not None:
+            await self._web.start(self.url)
+            self.web_url = self._web.url
         if self._changes is not None:
             self._changes.start(doors, CertificateChanger(tls, self.state, self.clock))
 

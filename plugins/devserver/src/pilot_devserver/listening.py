@@ -56,7 +56,7 @@ def server_tls(state: StateDir) -> ssl.SSLContext:
 async def hang_up(runner: web.AppRunner) -> None:
     """Let the answers under way go out, then end all connections without waiting for the peers' goodbyes."""
     connections = runner.server.connections if runner.server else []
-    found = [item.transport.get_extra_info("socket") for item in connections if item.transport is not None]
+    found = [_socket_of(item.transport) for item in connections if item.transport is not None]
     # None for a connection that is on its way out
     sockets = [item for item in found if item is not None]
     await runner.cleanup()
@@ -72,6 +72,15 @@ async def hang_up(runner: web.AppRunner) -> None:
         turn = loop.create_future()
         loop.call_soon(turn.set_result, None)
         await turn
+
+
+def _socket_of(transport: asyncio.BaseTransport) -> socket.socket | None:
+    """Return the socket of a connection; None if it is on its way out."""
+    try:
+        found: socket.socket | None = transport.get_extra_info("socket")
+    except AttributeError:  # of a TLS transport that was aborted and then closed (Python 3.11)
+        return None
+    return found
 
 
 @contextlib.contextmanager

@@ -79,11 +79,12 @@ class Doors:
         ports = {door.address[1] for door in self._doors}
         for connection in self._runner.server.connections if self._runner.server else ():
             transport = connection.transport
-            if transport is not None and transport.get_extra_info("sockname")[1] in ports:
+            if transport is None or transport.is_closing():
+                continue
+            if transport.get_extra_info("sockname")[1] in ports:
                 with contextlib.suppress(OSError):  # the peer was faster
                     reset_when_closed(transport.get_extra_info("socket"))
-                if not transport.is_closing():
-                    transport.abort()
+                transport.abort()
 
     async def open(self) -> None:
         """Listen again at the ports that were shut."""
