@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         TransferResult,
     )
     from pilot_core.api.traffic import Exchange, TrafficListener
+    from pilot_core.api.url import shown_url
     from pilot_core.api.watchdog import Violation, Watchdog, Watched
     from pilot_core.errors import (
         AuthError,
@@ -177,6 +178,7 @@ __all__ = [
     "deterministic_path",
     "hookimpl",
     "setting",
+    "shown_url",
 ]
 
 _HOME = {
@@ -202,6 +204,7 @@ _HOME = {
         FetchRequest FileStat Replica StageIn StageOut StoreRequest TransferAttempt TransferResult
     """,
     "pilot_core.api.traffic": "Exchange TrafficListener",
+    "pilot_core.api.url": "shown_url",
     "pilot_core.api.watchdog": "Violation Watchdog Watched",
     "pilot_core.errors": """
         AuthError BackendUnavailable BadInput Cancelled ChecksumMismatch CommunicationError ConfigError

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import Deadline
 from pilot_core.api.staging import FetchRequest, Replica, StoreRequest, TransferAttempt, TransferResult
+from pilot_core.api.url import shown_url, without_password
 from pilot_core.errors import (
     AuthError,
     BackendUnavailable,
@@ -226,9 +227,9 @@ class Mover:
             except (Exception, SystemExit) as error:  # noqa: BLE001  (the next backend may do better)
                 why = self._broken(candidate, error)
             else:
-                self._log.info("%s removed from the storage", url)
+                self._log.info("%s removed from the storage", shown_url(url))
                 return
-        self._log.warning("%s stays on the storage: %s", url, why)
+        self._log.warning("%s stays on the storage: %s", shown_url(url), why)
 
     def _replicas(self, places: Sequence[str], scope: str, lfn: str) -> list[Replica]:
         """Return where a file lies, or goes, on the named storages, in their order.
@@ -293,7 +294,7 @@ class Mover:
         attempt = TransferAttempt(
             activity=transfer.activity,
             lfn=transfer.lfn,
-            url=replica.url,
+            url=without_password(replica.url),
             rse=replica.rse,
             backend=stager.name,
             backend_version=stager.version,
@@ -350,7 +351,7 @@ def no_stager(lfn: str, replicas: Sequence[Replica]) -> BackendUnavailable:
     schemes = ", ".join(sorted({scheme_of(replica.url) for replica in replicas}))
     return BackendUnavailable(
         f"{lfn}: no stager here serves {schemes}; "
-        f"'pilot-core list-plugins --why {replicas[0].url}' shows what there is",
+        f"'pilot-core list-plugins --why {shown_url(replicas[0].url)}' shows what there is",
         error_code=PilotErrorCode.NOSTORAGEPROTOCOL,
     )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from pilot_core.api.url import shown_url
 from pilot_core.errors import (
     AuthError,
     BackendUnavailable,
@@ -108,21 +109,22 @@ def path_of(url: str, place: Place) -> Path:
     Raises `BackendUnavailable` for another machine's file; for a URL that can name no file, what an absent file
     raises when reading and `TransferError` when writing.
     """
+    what = repr(shown_url(url))
     try:
         parts = urlsplit(url)
         host = parts.netloc.lower()
-    except ValueError as error:
-        raise _bad_name(f"{url!r}: {error}", place) from None
+    except ValueError:
+        raise _bad_name(f"{what}: not a URL", place) from None
     if parts.scheme != "file" or host not in {"", "localhost"}:
-        raise BackendUnavailable(f"{url!r}: the stager `file` serves file:///path and file://localhost/path only")
+        raise BackendUnavailable(f"{what}: the stager `file` serves file:///path and file://localhost/path only")
     # urlsplit drops line breaks without a word, so the text itself is looked at
     path = os.fsdecode(unquote_to_bytes(parts.path))
     if not _plain(url) or not _plain(path):
-        raise _bad_name(f"{url!r}: has a control character", place)
+        raise _bad_name(f"{what}: has a control character", place)
     if "?" in url or "#" in url:
-        raise _bad_name(f"{url!r}: write ? and # in a path as %3F and %23", place)
+        raise _bad_name(f"{what}: write ? and # in a path as %3F and %23", place)
     if not path.startswith("/") or path.endswith(("/", "/.")) or ".." in path.split("/"):
-        raise _bad_name(f"{url!r}: not the absolute path of a file, without any `..`", place)
+        raise _bad_name(f"{what}: not the absolute path of a file, without any `..`", place)
     return Path(path)
 
 

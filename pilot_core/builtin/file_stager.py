@@ -24,6 +24,7 @@ from pilot_core import (
     TransferResult,
     TransferTimeout,
     hookimpl,
+    shown_url,
 )
 from pilot_core.builtin.file_access import (
     INPUT,
@@ -110,11 +111,11 @@ class FileStager:
         Nothing is flushed to disk: after a crash of the machine inputs are fetched again. A link that has the
         destination's name is replaced, not followed. The new file's mode is 0644.
         """
-        url = request.url
-        wanted = _wanted(request.checksum, url)
-        with Source(path_of(url, INPUT), INPUT, url) as source:
+        url, what = request.url, shown_url(request.url)
+        wanted = _wanted(request.checksum, what)
+        with Source(path_of(url, INPUT), INPUT, what) as source:
             if request.size is not None and source.size != request.size:
-                raise SizeMismatch(f"{url}: {source.size} bytes, but the catalogue says {request.size}")
+                raise SizeMismatch(f"{what}: {source.size} bytes, but the catalogue says {request.size}")
             here = request.destination
             with Partial(here, LOCAL_INPUT, str(here), durable=False) as target:
                 digest = Digest(wanted.name if wanted else "adler32")
@@ -127,7 +128,7 @@ class FileStager:
                     deadline=deadline,
                 )
                 size = copy.run()
-                _verify(digest, wanted, url, _IN_CODES)
+                _verify(digest, wanted, what, _IN_CODES)
                 target.publish(replace=True)
         return TransferResult(size=size, checksum=str(digest.checksum()), url=url)
 
@@ -144,7 +145,7 @@ class FileStager:
         path = path_of(url, OUTPUT)
         with (
             Source(request.source, LOCAL_OUTPUT, what) as source,
-            Partial(path, OUTPUT, url, durable=True) as target,
+            Partial(path, OUTPUT, shown_url(url), durable=True) as target,
         ):
             if not request.overwrite:
                 target.check_absent()
@@ -164,21 +165,23 @@ class FileStager:
     def stat(self, url: str, *, cancel: CancelToken, deadline: Deadline) -> FileStat:
         """Return the file's size; a file system knows no checksum."""
         cancel.raise_if_cancelled()
-        deadline.raise_if_passed(url)
-        with translated(f"{url}: cannot be looked at", INPUT):
+        what = shown_url(url)
+        deadline.raise_if_passed(what)
+        with translated(f"{what}: cannot be looked at", INPUT):
             found = path_of(url, INPUT).stat()
         if not stat.S_ISREG(found.st_mode):
-            raise SourceNotFound(f"{url}: not a regular file")
+            raise SourceNotFound(f"{what}: not a regular file")
         return FileStat(size=found.st_size)
 
     def remove(self, url: str, *, cancel: CancelToken, deadline: Deadline) -> None:
         """Delete the file, or the link that has its name."""
         cancel.raise_if_cancelled()
-        deadline.raise_if_passed(url)
+        what = shown_url(url)
+        deadline.raise_if_passed(what)
         path = path_of(url, INPUT)
-        with translated(f"{url}: cannot be removed", INPUT):
+        with translated(f"{what}: cannot be removed", INPUT):
             if stat.S_ISDIR(path.lstat().st_mode):
-                raise TransferError(f"{url}: a directory; only files are removed")
+                raise TransferError(f"{what}: a directory; only files are removed")
             path.unlink()
 
 

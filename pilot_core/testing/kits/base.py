@@ -20,7 +20,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 
@@ -148,7 +148,7 @@ class Kit:
         return provider.factory(provider.settings(**settings), context)
 
     @staticmethod
-    def does_not_apply(reason: str) -> Any:
+    def does_not_apply(reason: str) -> NoReturn:
         """Leave a clause out for which this plugin has nothing to test."""
         pytest.skip(f"{DOES_NOT_APPLY}{reason}")
 

@@ -1,0 +1,131 @@
+"""Parts of a clause that run in a process of their own: one that is killed, or that has a full or read-only disk."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot_core.api.clock import Event, SystemClock
+
+__all__ = ["Disk", "apart"]
+
+CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
+MS_RDONLY, MS_REMOUNT, MS_REC, MS_PRIVATE = 1, 32, 0x4000, 0x40000
+"""Flags of unshare(2) and mount(2) (linux/sched.h, linux/mount.h)."""
+PATIENCE = 30.0
+"""Real seconds for one such part."""
+CANNOT = "needs the right to mount a file system, or user namespaces"
+
+
+class Disk:
+    """A small file system that only the part's own process sees in the place of a folder."""
+
+    def __init__(self, folder: Path, kilobytes: int, *, read_only: bool = False) -> None:
+        self.folder = folder
+        self._size = kilobytes
+        self._read_only = read_only
+
+    def mount(self) -> None:
+        """Mount it; called in the part's process. Raises `OSError` where that is not allowed."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        uid, gid = os.getuid(), os.getgid()
+        if uid == 0 and libc.unshare(CLONE_NEWNS) == 0:
+            pass
+        elif libc.unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0:
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+            Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+        else:
+            raise OSError(ctypes.get_errno(), CANNOT)
+        self._call(libc, None, "/", None, MS_REC | MS_PRIVATE, None)
+        size = f"size={self._size}k,mode=0777"
+        self._call(libc, "none", str(self.folder), "tmpfs", 0, size)
+        if self._read_only:
+            self._call(libc, "none", str(self.folder), "tmpfs", MS_REMOUNT | MS_RDONLY, size)
+
+    @staticmethod
+    def _call(libc: Any, source: str | None, target: str, kind: str | None, flags: int, data: str | None) -> None:
+        words = [None if word is None else os.fsencode(word) for word in (source, target, kind)]
+        if libc.mount(*words, ctypes.c_ulong(flags), None if data is None else data.encode()):
+            raise OSError(ctypes.get_errno(), CANNOT)
+
+
+def apart(part: Callable[[], Any], disk: Disk | None = None) -> Any:
+    """Run `part` in a forked process and return what it returned (plain JSON), or None if that process was killed.
+
+    With a disk, that is mounted first; the test is left out where nobody may. An exception fails the test.
+    """
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        # the child makes no use of what other threads of the parent may hold
+        warnings.simplefilter("ignore")
+        child = os.fork()
+    if child == 0:
+        _run(part, disk, writing)
+    os.close(writing)
+    try:
+        told = _listen(child, reading)
+    finally:
+        os.close(reading)
+    if told is None:
+        return None
+    kind, value = json.loads(told)
+    if kind == "cannot":
+        pytest.skip(value)
+    if kind == "error":
+        pytest.fail(value, pytrace=False)
+    return value
+
+
+def _run(part: Callable[[], Any], disk: Disk | None, pipe: int) -> None:
+    """Run the part and say what came of it; does not return."""
+    code = 1
+    try:
+        try:
+            if disk:
+                disk.mount()
+            answer = ["value", part()]
+        except OSError as error:
+            answer = ["cannot" if error.strerror == CANNOT else "error", f"{type(error).__name__}: {error.strerror}"]
+        except BaseException as error:  # noqa: BLE001  (told to the parent)
+            answer = ["error", f"{type(error).__name__}: {error}"]
+        with os.fdopen(pipe, "w") as stream:
+            json.dump(answer, stream)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _listen(child: int, reading: int) -> str | None:
+    """Return what the child says until it ends, None if it said nothing; ends a child that takes too long."""
+    clock, parts = SystemClock(), []
+    watched = Event()
+    del watched
+    until = clock.monotonic() + PATIENCE
+    os.set_blocking(reading, False)
+
+    class Pipe:
+        def fileno(self) -> int:
+            return reading
+
+    open_ = True
+    while open_ and clock.wait(Pipe(), until=until):
+        with contextlib.suppress(BlockingIOError):
+            data = os.read(reading, 65536)
+            parts.append(data)
+            open_ = bool(data)
+    if open_:
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    if open_:
+        pytest.fail(f"it did not return within {PATIENCE:g} s", pytrace=False)
+    return b"".join(parts).decode() or None

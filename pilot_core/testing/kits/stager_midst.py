@@ -1,0 +1,261 @@
+"""The clauses for stage-in that look at a transfer's midst: disks, destinations, cancellation, many at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+from pilot_core.api.cancel import CancelToken, Deadline
+from pilot_core.errors import Cancelled, HandledError, TransferError, TransferTimeout
+from pilot_core.testing.kits.apart import Disk, apart
+from pilot_core.testing.kits.stager_base import (
+    ANY,
+    FILE,
+    MIDWAY,
+    Bench,
+    StagerBase,
+    check_result,
+    checksum_of,
+    data_of,
+    listing,
+    refused,
+)
+from pilot_core.testing.kits.within import at_once
+
+__all__ = ["MidstClauses", "die_midway", "open_descriptors"]
+
+
+class MidstClauses(StagerBase):
+    """Fetching where something is in the way, or happens meanwhile."""
+
+    # -- the destination ---------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("older", [b"", b"older and much longer than what comes" * 1000], ids=["empty", "long"])
+    def test_an_older_file_is_replaced_whole(self, older: bytes, stage_in: Bench) -> None:
+        """A file that already has the destination's name is replaced, and nothing of it stays."""
+        stage_in.storage.put(FILE, b"new")
+        stage_in.write(older)
+        stage_in.fetch(size=3)
+        assert (stage_in.here / FILE).read_bytes() == b"new"
+        assert listing(stage_in.here) == {FILE}
+
+    def test_a_link_at_the_destination_is_not_followed(self, stage_in: Bench) -> None:
+        """A symbolic link with the destination's name is replaced; what it leads to stays as it is."""
+        stage_in.storage.put(FILE, b"new")
+        victim = stage_in.here.parent / "victim"
+        victim.write_bytes(b"somebody's")
+        (stage_in.here / FILE).symlink_to(victim)
+        with contextlib.suppress(*ANY):
+            stage_in.fetch()
+            assert not (stage_in.here / FILE).is_symlink(), "the destination is still the link"
+            assert (stage_in.here / FILE).read_bytes() == b"new"
+        assert victim.read_bytes() == b"somebody's", "the link was followed and another file overwritten"
+
+    def test_an_impossible_destination_harms_nothing(self, stage_in: Bench) -> None:
+        """A destination that is a directory, or below a file, is refused; what is there stays."""
+        stage_in.storage.put(FILE, b"new")
+        stage_in.write(b"kept", "folder/content")
+        stage_in.write(b"kept", "plain")
+        refused(lambda: stage_in.fetch(to=stage_in.here / "folder"), *ANY, what="fetching to a directory")
+        refused(lambda: stage_in.fetch(to=stage_in.here / "plain" / FILE), *ANY, what="fetching to below a file")
+        assert listing(stage_in.here) == {"folder", "folder/content", "plain"}
+        assert (stage_in.here / "plain").read_bytes() == (stage_in.here / "folder/content").read_bytes() == b"kept"
+
+    def test_a_full_disk_is_no_space(self, stage_in: Bench) -> None:
+        """A destination without room is `NoSpace`, and the partial file is removed."""
+        told = self._fetched_to(Disk(stage_in.here, 256), stage_in)
+        assert told["kinds"], "a file that is larger than the disk was fetched"
+        assert "NoSpace" in told["kinds"], f"{told['kinds'][0]} was raised where NoSpace is due: {told['text']}"
+        assert not told["left"], f"on the full disk is left: {told['left']}"
+
+    def test_a_read_only_disk_is_a_transfer_error(self, stage_in: Bench) -> None:
+        """A destination that cannot be written is a transfer error like any other."""
+        told = self._fetched_to(Disk(stage_in.here, 256, read_only=True), stage_in)
+        first = (told["kinds"] or ["nothing"])[0]
+        assert "TransferError" in told["kinds"], f"{first} was raised where TransferError is due: {told['text']}"
+
+    @staticmethod
+    def _fetched_to(disk: Disk, bench: Bench) -> dict[str, Any]:
+        """Fetch a file to a disk, in a process of its own, and return what came of it."""
+        data = data_of(4 * 1024 * 1024)
+        bench.storage.put(FILE, data)
+        request = bench.fetch_request(size=len(data))
+
+        def part() -> dict[str, Any]:
+            kinds: list[str] = []
+            text = ""
+            try:
+                bench.fresh().fetch(request, **bench.limits)
+            except Exception as error:  # noqa: BLE001  (told, and judged by the clause)
+                kinds, text = [kind.__name__ for kind in type(error).__mro__], str(error)
+            return {"kinds": kinds, "text": text, "left": sorted(listing(bench.here))}
+
+        told: dict[str, Any] = apart(part, disk)
+        return told
+
+    # -- the midst -----------------------------------------------------------------------------------------------------
+
+    def test_progress_is_told(self, stage_in: Bench) -> None:
+        """`progress` is told the bytes moved so far, never less than before, in the end all of them."""
+        stage_in.storage.put(FILE, data_of(MIDWAY))
+        told: list[int] = []
+        stage_in.fetch(progress=told.append)
+        assert told, "progress was never called"
+        assert told == sorted(told), f"progress went backwards: {told[:20]}"
+        assert told[-1] == MIDWAY, f"progress ended at {told[-1]} of {MIDWAY} bytes"
+        assert told[0] < MIDWAY, f"progress was told once, at the end of {MIDWAY} bytes: move files block by block"
+
+    def test_a_fetched_file_appears_whole(self, stage_in: Bench) -> None:
+        """While a file is being fetched nothing has its final name."""
+        stage_in.storage.put(FILE, data_of(MIDWAY))
+        seen: list[bool] = []
+        stage_in.fetch(progress=lambda done: seen.append(done < MIDWAY and (stage_in.here / FILE).exists()))
+        assert seen, "progress was never called: nothing can be seen of the transfer's midst"
+        assert not any(seen), "a part of the file had its final name: write to a temporary one beside it, and rename"
+
+    def test_a_pilot_that_is_killed_leaves_no_half_file(self, stage_in: Bench) -> None:
+        """If the pilot is killed in the midst of a transfer, no part of the file has its final name."""
+        stage_in.storage.put(FILE, data_of(MIDWAY))
+        request = stage_in.fetch_request(progress=die_midway)
+
+        def part() -> str:
+            stage_in.fresh().fetch(request, **stage_in.limits)
+            return "fetched"
+
+        assert apart(part) is None, "progress was not called before the end: the transfer could not be interrupted"
+        assert not (stage_in.here / FILE).exists(), "a part of the file has its final name"
+
+    def test_a_fetch_is_cancelled_in_its_midst(self, stage_in: Bench) -> None:
+        """Cancelling while bytes flow raises `Cancelled` soon, and nothing is left."""
+        stage_in.storage.put(FILE, data_of(MIDWAY))
+        told: list[int] = []
+
+        def stop(done: int) -> None:
+            told.append(done)
+            stage_in.cancel.cancel("the kit says so")
+
+        refused(lambda: stage_in.fetch(progress=stop), Cancelled, what="cancelling a fetch")
+        assert told[-1] < MIDWAY, "all bytes were still moved after the fetch was cancelled"
+        stage_in.check_clean()
+
+    def test_a_deadline_ends_a_fetch(self, stage_in: Bench) -> None:
+        """A fetch whose time is up, before or in its midst, raises `TransferTimeout`, and nothing is left."""
+        stage_in.storage.put(FILE, data_of(MIDWAY))
+
+        def late(_: int) -> None:
+            stage_in.clock.jumped += 3600
+
+        refused(lambda: stage_in.fetch(progress=late), TransferTimeout, what="a fetch that takes too long")
+        stage_in.check_clean()
+        stage_in.deadline = Deadline.after(stage_in.clock, 0.0)
+        refused(stage_in.fetch, TransferTimeout, what="a fetch without time")
+        stage_in.check_clean()
+
+    def test_a_file_that_changes_is_not_told_wrong(self, stage_in: Bench) -> None:
+        """If the file grows while it is read, that is an error, or the result tells the bytes that were moved."""
+        place = stage_in.direct
+        if place is None:
+            self.does_not_apply("the stager does not read the storage's files itself")
+        place.put(FILE, data_of(MIDWAY))
+
+        def grow(_: int) -> None:
+            with place.path(FILE).open("ab") as file:
+                file.write(b"more")
+
+        try:
+            result = stage_in.fetch(progress=grow)
+        except TransferError:
+            assert not listing(stage_in.here)
+        else:
+            check_result(result, (stage_in.here / FILE).read_bytes(), "fetching a file that grows")
+
+    # -- many, and again -------------------------------------------------------------------------------------------
+
+    def test_files_are_fetched_at_the_same_time(self, stage_in: Bench) -> None:
+        """One instance serves eight threads; each gets its own file."""
+        files = {f"{number}.dat": data_of(300_000 + number, number) for number in range(8)}
+        for name, data in files.items():
+            stage_in.storage.put(name, data)
+        requests = [stage_in.fetch_request(name, checksum=checksum_of("adler32", data)) for name, data in files.items()]
+        results = at_once(
+            [lambda r=r: stage_in.stager.fetch(r, **stage_in.limits) for r in requests],  # type: ignore[misc]
+            "eight fetches at the same time",
+        )
+        for (name, data), result in zip(files.items(), results, strict=True):
+            assert (stage_in.here / name).read_bytes() == data, f"{name} has not its own bytes"
+            check_result(result, data, name)
+        assert listing(stage_in.here) == set(files)
+
+    def test_fetches_to_one_destination_do_not_mix(self, stage_in: Bench) -> None:
+        """Of several files fetched to one destination at the same time one is there in the end, whole."""
+        files = [data_of(2 * 1024 * 1024, seed) for seed in range(4)]
+        for number, data in enumerate(files):
+            stage_in.storage.put(f"{number}.dat", data)
+        requests = [stage_in.fetch_request(f"{n}.dat", to=stage_in.here / FILE) for n in range(len(files))]
+
+        def one(number: int) -> None:
+            with contextlib.suppress(TransferError):
+                stage_in.stager.fetch(requests[number], **stage_in.limits)
+
+        at_once([lambda n=n: one(n) for n in range(len(files))], "fetches to one destination")  # type: ignore[misc]
+        assert (stage_in.here / FILE).read_bytes() in files, "the file is a mixture"
+        assert listing(stage_in.here) == {FILE}
+
+    def test_it_fetches_again_after_errors(self, stage_in: Bench) -> None:
+        """An instance that has failed and was cancelled fetches the next file, and the same file, like a new one."""
+        data, token = data_of(4097), stage_in.cancel
+        stage_in.storage.put(FILE, data)
+        called_off = CancelToken()
+        called_off.cancel("the kit says so")
+        for name, checksum, cancel in (
+            ("absent.dat", "", token),
+            (FILE, "adler32:deadbeef", token),
+            (FILE, "", called_off),
+        ):
+            stage_in.cancel = cancel
+            with contextlib.suppress(HandledError):
+                stage_in.fetch(name, to=stage_in.here / FILE, checksum=checksum)
+        stage_in.cancel = token
+        for _ in range(2):
+            check_result(stage_in.fetch(), data, "a fetch after errors")
+            assert (stage_in.here / FILE).read_bytes() == data
+        stage_in.storage.put(FILE, b"changed meanwhile")
+        stage_in.fetch()
+        assert (stage_in.here / FILE).read_bytes() == b"changed meanwhile", "an old copy was handed out"
+
+    def test_fetching_leaks_nothing(self, stage_in: Bench) -> None:
+        """Descriptors and threads do not grow with the number of files, whether they are fetched or refused."""
+        stage_in.storage.put(FILE, b"x" * 5000)
+
+        def round_of_calls() -> None:
+            stage_in.fetch()
+            stage_in.stat()
+            for name, checksum, size in (("absent.dat", "", None), (FILE, "adler32:deadbeef", None), (FILE, "", 1)):
+                with contextlib.suppress(HandledError):
+                    request = stage_in.fetch_request(name, checksum=checksum, size=size)
+                    stage_in.stager.fetch(request, **stage_in.limits)
+
+        for _ in range(3):
+            round_of_calls()
+        before = open_descriptors(), threading.active_count()
+        for _ in range(20):
+            round_of_calls()
+        grown = open_descriptors() - before[0]
+        assert grown <= 2, f"{grown} descriptors are left open by 20 rounds of calls"
+        assert threading.active_count() - before[1] <= 2, "threads are left running"
+
+
+def open_descriptors() -> int:
+    """Return how many descriptors this process has open."""
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208  (a number)
+
+
+def die_midway(done: int) -> None:
+    """End this process at once, as a batch system does, in the midst of a transfer."""
+    if 0 < done < MIDWAY:
+        os.kill(os.getpid(), signal.SIGKILL)
