@@ -42,9 +42,9 @@ def test_every_fault_of_an_answer_is_done_by_somebody():
 
 def is_refused(server):
     """Say whether a connection is reset at once; no TLS here, whose library leaks a socket that is reset so early."""
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as connection:
-        with pytest.raises(ConnectionResetError):
-            connection.recv(1)
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    with socket.create_connection(address) as connection, pytest.raises(ConnectionResetError):
+        connection.recv(1)
     return True
 
 
@@ -215,9 +215,8 @@ def test_half_of_the_body_comes(server, connect):
     server.fault("truncate")
     client = connect()
     client.connection.request("GET", "/api/v1/system/is_alive", headers=JSON)
-    with closing(client.connection.getresponse()) as response:
-        with pytest.raises(http.client.IncompleteRead) as caught:
-            response.read()
+    with closing(client.connection.getresponse()) as response, pytest.raises(http.client.IncompleteRead) as caught:
+        response.read()
     whole = json.dumps(ALIVE).encode()
     assert response.headers["Transfer-Encoding"] == "chunked"
     assert caught.value.partial in (b"", whole[: len(whole) // 2])

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from pilot_core.api.clock import Clock
 
-__all__ = ["DEFAULT_STATE_DIR", "add_state_dir", "log_to_stderr"]
+__all__ = ["DEFAULT_STATE_DIR", "add_state_dir", "log_to_stderr", "table"]
 
 DEFAULT_STATE_DIR = Path("pilot-devserver")
 
@@ -37,3 +38,10 @@ def log_to_stderr(level: str, clock: Clock) -> None:
     ours.handlers[:] = root.handlers
     ours.setLevel(root.level)
     ours.propagate = False
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as aligned columns."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

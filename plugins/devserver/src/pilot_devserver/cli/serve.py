@@ -15,11 +15,13 @@ from pilot_core.api.clock import SystemClock
 from pilot_core.errors import BadInput
 from pilot_devserver.cli.common import add_state_dir, log_to_stderr
 from pilot_devserver.devserver import DEFAULT_QUEUE, DevServer
-from pilot_devserver.files import write_file
+from pilot_devserver.files import write_secret
 from pilot_devserver.statedir import TOKEN_ORIGIN
 
 if TYPE_CHECKING:
     import argparse
+
+    from pilot_devserver.faults.scenario import Scenario
 
 __all__ = ["SUMMARY", "add_arguments", "run"]
 
@@ -32,6 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on [default: %(default)s]")
     parser.add_argument("--port", type=int, default=0, help="port for TLS, 0 = any that is free [default: %(default)s]")
     parser.add_argument("--plain-port", type=int, metavar="PORT", help="also serve plain HTTP there; 0 = any free port")
+    pages = parser.add_mutually_exclusive_group()
+    pages.add_argument(
+        "--web-port",
+        type=int,
+        default=0,
+        metavar="PORT",
+        help="port of 127.0.0.1 for the pages for people, 0 = any that is free [default: %(default)s]",
+    )
+    pages.add_argument("--no-web", action="store_true", help="serve no pages for people")
     parser.add_argument(
         "--queue", action="append", metavar="NAME", help=f"a queue; may be repeated [default: {DEFAULT_QUEUE}]"
     )
@@ -48,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         metavar="S",
         help="seconds between a pilot's final update and the server's own verdict [default: %(default)s]",
+    )
+    parser.add_argument(
+        "--scenario", type=Path, metavar="F", help="TOML file with the faults to do to clients (see the README)"
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON instead of text")
     parser.add_argument(
@@ -68,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes."""
     for option in ("ready_fd", "lifeline_fd"):
         _check_descriptor(option, getattr(arguments, option))
+    # before there is a directory or a log: nothing is begun with a scenario that makes no sense
+    scenario = _scenario(arguments.scenario)
     clock = SystemClock()
     log_to_stderr(arguments.log_level, clock)
     server = DevServer(
@@ -76,15 +92,26 @@ def run(arguments: argparse.Namespace) -> int:
         host=arguments.host,
         port=arguments.port,
         plain_port=arguments.plain_port,
+        web_port=None if arguments.no_web else arguments.web_port,
         database=arguments.database,
         storage=arguments.storage,
         protocols=arguments.protocol,
         adder_delay=arguments.adder_delay,
+        scenario=scenario,
         clock=clock,
     )
     ends = (signal.SIGINT, signal.SIGTERM)
     server.run(lambda: _announce(server, arguments), signals=ends, lifeline=arguments.lifeline_fd)
     return 0
+
+
+def _scenario(path: Path | None) -> Scenario | None:
+    """Read the faults, if there are any to read; raises `ConfigError`."""
+    if path is None:
+        return None
+    from pilot_devserver.faults.scenario import read_scenario
+
+    return read_scenario(path)
 
 
 def _check_descriptor(option: str, descriptor: int | None) -> None:
@@ -113,7 +140,7 @@ def _announce(server: DevServer, arguments: argparse.Namespace) -> None:
     sys.stdout.flush()
     if arguments.ready_file:
         try:
-            write_file(arguments.ready_file, line + "\n")
+            write_secret(arguments.ready_file, line + "\n")
         except OSError as error:
             raise BadInput(f"--ready-file {arguments.ready_file}: {error.strerror}") from None
     if arguments.ready_fd is not None:
@@ -125,11 +152,12 @@ def _announce(server: DevServer, arguments: argparse.Namespace) -> None:
 
 
 def _facts(server: DevServer) -> dict[str, str]:
-    """Return what clients have to know; files by their paths, no secrets."""
+    """Return what clients have to know; files by their paths. The only secret is the key in the pages' address."""
     state = server.state
     return {
         "url": server.url,
         "plain_url": server.plain_url,
+        "web": server.web_url,
         "queue": ", ".join(server.site.queues),
         "ca_file": str(state.ca_file),
         "cert": str(state.pilot_cert),

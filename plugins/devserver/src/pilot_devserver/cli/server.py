@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.clock import SystemClock
 from pilot_core.errors import BadInput
-from pilot_devserver.cli.common import add_state_dir
+from pilot_devserver.cli import faults
+from pilot_devserver.cli.common import add_state_dir, table
 from pilot_devserver.statedir import StateDir
 
 if TYPE_CHECKING:
@@ -40,18 +41,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("id", type=int, help="PandaID")
         if name == "command":
             action.add_argument("text", help="the command, at most 250 characters")
+    faults.add_action(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do one action."""
     from pilot_devserver.client import running_server
 
+    if arguments.action == "fault" and arguments.way == "kinds":
+        faults.print_kinds()
+        return 0
+    rule = faults.rule_of(arguments)
     client = running_server(StateDir(arguments.state_dir, SystemClock()))
     if arguments.action == "jobs":
         jobs = client.get("jobs")["jobs"]
-        print(json.dumps({"jobs": jobs}) if arguments.json else _table(jobs))
+        print(json.dumps({"jobs": jobs}) if arguments.json else _jobs_table(jobs))
     elif arguments.action == "job":
         print(json.dumps(client.get(f"jobs/{arguments.id}")["job"], indent=2))
+    elif arguments.action == "fault":
+        faults.run(client, arguments, rule)
     elif arguments.action == "watch":
         for change in client.changes():
             print(json.dumps(change), flush=True)
@@ -70,10 +78,8 @@ def _steer(client: AdminClient, arguments: argparse.Namespace) -> None:
     print(f"job {arguments.id}: done; a pilot that has the job hears of it with its next update", file=sys.stderr)
 
 
-def _table(jobs: list[dict[str, Any]]) -> str:
+def _jobs_table(jobs: list[dict[str, Any]]) -> str:
     """Return the jobs as aligned columns."""
     rows = [("PandaID", "state", "queue", "label", "name", "node")]
     rows += [(str(j["id"]), j["status"], j["queue"], j["label"], j["name"], j["node"]) for j in jobs]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    return table(rows)
