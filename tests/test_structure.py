@@ -25,7 +25,7 @@ LAYERS = (
     ("assembly", "ending", "jobfile", "offline", "explain"),
     ("onejob",),
     ("recording",),
-    ("pilot",),
+    ("pilot", "scaffold"),
     ("replay",),
     ("cli",),
     ("__main__",),
