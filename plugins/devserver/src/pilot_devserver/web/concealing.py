@@ -14,9 +14,11 @@ from typing import Any
 
 from pilot_devserver.web.decoding import Nested
 
-__all__ = ["HIDDEN", "Concealer"]
+__all__ = ["HIDDEN", "TOO_DEEP", "Concealer"]
 
 HIDDEN = "[hidden]"
+TOO_DEEP = "[too deep to be shown]"
+_DEEPEST = 40
 
 _HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie", "x-auth-token"})
 _FIELDS = frozenset(
@@ -82,26 +84,31 @@ class Concealer:
         return f"{scheme} {HIDDEN}" if known else HIDDEN
 
     def value(self, value: Any, method: str = "") -> Any:
-        """Return a decoded value without secrets; `method` is the last part of the endpoint's path."""
-        return self._value(value, secret=_plain(method) in _SECRET_METHODS)
+        """Return a decoded value without secrets; `method` is the last part of the endpoint's path.
 
-    def _value(self, value: Any, *, secret: bool) -> Any:
+        What is nested deeper than anybody reads is left out.
+        """
+        return self._value(value, _plain(method) in _SECRET_METHODS, _DEEPEST)
+
+    def _value(self, value: Any, secret: bool, depth: int) -> Any:
+        if depth == 0:
+            return TOO_DEEP
         if isinstance(value, Nested):
-            return Nested(self._value(value.value, secret=secret), value.how)
+            return Nested(self._value(value.value, secret, depth - 1), value.how)
         if isinstance(value, Mapping):
-            return {self.text(str(name)): self._field(str(name), item, secret=secret) for name, item in value.items()}
+            return {self.text(str(name)): self._field(str(name), item, secret, depth) for name, item in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self._value(item, secret=secret) for item in value]
+            return [self._value(item, secret, depth - 1) for item in value]
         if secret and isinstance(value, str) and value:
             return HIDDEN
         return self.text(value) if isinstance(value, str) else value
 
-    def _field(self, name: str, value: Any, *, secret: bool) -> Any:
+    def _field(self, name: str, value: Any, secret: bool, depth: int) -> Any:
         if _plain(name) in _FIELDS and value not in (None, "", "NULL", "{}", "None"):
             return HIDDEN
         if secret and isinstance(value, str):
-            return self.text(value) if _plain(name) in _OPEN else self._value(value, secret=True)
-        return self._value(value, secret=secret)
+            return self.text(value) if _plain(name) in _OPEN else self._value(value, True, depth - 1)
+        return self._value(value, secret, depth - 1)
 
 
 def _plain(name: str) -> str:

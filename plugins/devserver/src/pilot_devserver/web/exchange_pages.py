@@ -262,7 +262,7 @@ def _headers(headers: Mapping[str, str], exchange: Exchange, concealer: Conceale
         rows.append(
             element("tr", element("th", name, scope="row"), cell, id=row_id, class_="wrong" if problem else None)
         )
-    summary = element("summary", f"{len(rows)} headers")
+    summary = element("summary", f"{len(rows)} header{'s' if len(rows) != 1 else ''}")
     side = "answer" if ours else "request"
     return element(
         "details",

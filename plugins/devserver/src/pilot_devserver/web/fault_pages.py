@@ -77,7 +77,7 @@ def quick_faults(frame: Frame, *, back: str, job: int | None = None, over: bool 
     hint = "Each strikes the next update of this job, once. " if job is not None else "Each strikes once. "
     return element(
         "div",
-        element("h2", "Faults"),
+        element("h2", "Faults" if job is not None else "The common ones"),
         form(frame, "/faults/add", about, element("div", buttons, class_="buttons"), back=back, class_="quick"),
         element("p", hint, element("a", "All faults", href="/faults") if job is not None else None, class_="hint"),
     )

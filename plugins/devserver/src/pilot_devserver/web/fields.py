@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ _LONG_TEXT = 600
 _MOST_ITEMS = 500
 _MOST_TEXT = 64 * 1024
 _DEPTH = 12
+_MILD = frozenset({"truncated", "ignored"})
+_LIKE_NO_TEXT = re.compile(r"-?\d{1,300}(\.\d*)?([eE][+-]?\d+)?|true|false|null", re.ASCII | re.IGNORECASE)
 _PARAMETERS = frozenset({"jobPars", "jobParameters"})
 _KINDS = {
     "missing": "missing",
@@ -55,7 +58,7 @@ def show_body(body: Body, concealer: Concealer, method: str, problems: Sequence[
     by_field: dict[str, list[FieldProblem]] = {}
     for problem in problems:
         by_field.setdefault(problem.field, []).append(problem)
-    shown = Fields(by_field, concealer).show(value)
+    shown = Fields(by_field, concealer, typed=body.kind != "form").show(value)
     return join(notes, shown, _raw(value, body.kind) if body.structured else None)
 
 
@@ -88,24 +91,27 @@ class Fields:
 
     problems: Mapping[str, Sequence[FieldProblem]]
     concealer: Concealer
+    typed: bool = True
+    """Whether a text that looks like a number is put in quotes: in a form everything is a text."""
 
     def show(self, value: Any, path: str = "", depth: int = _DEPTH) -> Markup:
         """Return a value as HTML."""
         if isinstance(value, Nested):
             note = element("span", f"{value.how} in a text", class_="tag")
-            return join(note, self.show(value.value, path, depth))
+            inner = Fields(self.problems, self.concealer, typed=value.how == "JSON")
+            return join(note, inner.show(value.value, path, depth))
         if depth and isinstance(value, Mapping):
             return self._object(value, path, depth)
         if depth and isinstance(value, (list, tuple)):
             return self._list(value, path, depth)
-        return _scalar(value)
+        return _scalar(value, quoted=self.typed)
 
     def _object(self, value: Mapping[str, Any], path: str, depth: int) -> Markup:
         prefix = f"{path}." if path else ""
-        rows = [
+        rows = [self._missing(name[len(prefix) :], name) for name in self._absent(value, prefix)]
+        rows += [
             self._row(str(name), item, f"{prefix}{name}", depth) for name, item in list(value.items())[:_MOST_ITEMS]
         ]
-        rows += [self._missing(name[len(prefix) :], name) for name in self._absent(value, prefix)]
         if len(value) > _MOST_ITEMS:
             rows.append(element("tr", element("td", f"{len(value) - _MOST_ITEMS:,} more", colspan="2")))
         if not rows:
@@ -129,24 +135,25 @@ class Fields:
         shown = _parameters(value) if name in _PARAMETERS and isinstance(value, str) else None
         cell = element("td", shown or self.show(value, path, depth - 1), self._messages(problems))
         head = element("th", name, scope="row")
-        return element("tr", head, cell, id=anchor(path), class_="wrong" if problems else None)
+        return element("tr", head, cell, **_marked(path, problems))
 
     def _missing(self, name: str, path: str) -> Markup:
         absent = element("span", "not sent", class_="absent")
         cell = element("td", absent, self._messages(self.problems[path]))
-        return element("tr", element("th", name, scope="row"), cell, id=anchor(path), class_="wrong")
+        return element("tr", element("th", name, scope="row"), cell, **_marked(path, self.problems[path]))
 
     def _list(self, value: Sequence[Any], path: str, depth: int) -> Markup:
         if not value:
             return element("code", "[]", class_="value")
-        if all(isinstance(item, (str, int, float, bool, type(None))) for item in value) and len(value) <= 20:
-            return element("ul", [element("li", _scalar(item)) for item in value], class_="items")
+        plain = all(isinstance(item, (str, int, float, bool, type(None))) for item in value) and len(value) <= 20
+        if plain and not any(field.startswith(f"{path}[") for field in self.problems):
+            return element("ul", [element("li", _scalar(item, quoted=self.typed)) for item in value], class_="items")
         items = []
         for number, item in enumerate(value[:_MOST_ITEMS]):
             place = f"{path}[{number}]"
             problems = self.problems.get(place, ())
             inner = join(self.show(item, place, depth - 1), self._messages(problems))
-            items.append(element("li", inner, id=anchor(place), class_="wrong" if problems else None, value=number))
+            items.append(element("li", inner, value=number, **_marked(place, problems)))
         more = element("p", f"{len(value) - _MOST_ITEMS:,} more", class_="hint") if len(value) > _MOST_ITEMS else None
         return join(element("ol", items, class_="list", start="0"), more)
 
@@ -158,16 +165,26 @@ class Fields:
                     element("strong", _KINDS.get(problem.kind, problem.kind)),
                     ": ",
                     self.concealer.text(problem.message),
-                    class_=f"problem {'mild' if problem.kind in ('truncated', 'ignored') else 'grave'}",
+                    class_=f"problem {'mild' if problem.kind in _MILD else 'grave'}",
                 )
                 for problem in problems
             ]
         )
 
 
-def _scalar(value: Any) -> Markup:
-    """Return a single value; long texts are folded."""
+def _marked(path: str, problems: Sequence[FieldProblem]) -> dict[str, str]:
+    """Return the attributes of a row with problems, by which links find it."""
+    if not problems:
+        return {}
+    mild = all(problem.kind in _MILD for problem in problems)
+    return {"id": anchor(path), "class_": "wrong mild" if mild else "wrong"}
+
+
+def _scalar(value: Any, *, quoted: bool = False) -> Markup:
+    """Return a single value; long texts are folded, `quoted` tells texts from what looks the same and is none."""
     if isinstance(value, str):
+        if quoted and _LIKE_NO_TEXT.fullmatch(value):
+            return element("code", json.dumps(value), class_="value text")
         if not value:
             return element("span", "empty text", class_="absent")
         if len(value) > _LONG_TEXT or value.count("\n") > 8:

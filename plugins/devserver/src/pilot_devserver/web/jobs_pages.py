@@ -133,7 +133,7 @@ def job_view(
         element("p", element("a", "All jobs", href="/"), class_="crumbs"),
         element("h1", f"Job {job.id} ", pill(job.status), " ", element("span", name, class_="sub")),
         _problems(job),
-        _facts(job),
+        _facts(job, concealer),
         element("section", element("h2", "Timeline"), _zoom(job, whole=whole), draw(events, now, whole=whole)),
         _steering(job, frame, quick_faults),
         _files(job),
@@ -153,7 +153,7 @@ def _problems(job: JobRecord) -> Markup | None:
     return element("ul", [element("li", text) for text in found], class_="diagnoses") if found else None
 
 
-def _facts(job: JobRecord) -> Markup:
+def _facts(job: JobRecord, concealer: Concealer) -> Markup:
     codes = {**job.fields, **job.errors}
     shown = [
         f"{name} {codes[name]}"
@@ -173,7 +173,7 @@ def _facts(job: JobRecord) -> Markup:
             ("debug", "on" if job.debug else ""),
             ("codes", ", ".join(shown)),
             ("transformation", element("code", str(job.description.get("transformation", "")))),
-            ("parameters", element("code", str(job.description.get("jobPars", ""))[:300])),
+            ("parameters", element("code", concealer.text(str(job.description.get("jobPars", "")))[:300])),
         ]
     )
 

@@ -132,7 +132,9 @@ def draw(events: Sequence[Event], now: float, *, whole: bool = False) -> Markup:
     if not states:
         return element("p", "Nothing has happened yet.", class_="empty")
     sent = next((event.time for event in states if event.state == "sent"), None)
-    start = states[0].time if whole or sent is None else sent
+    # the exchange that handed it out began a little earlier
+    first = min((event.time for event in events if event.lane == "exchange"), default=states[0].time)
+    start = states[0].time if whole or sent is None else min(sent, max(first, states[0].time))
     ended = states[-1].state in FINAL
     end = max(event.time + event.seconds for event in events) if ended else max(now, events[-1].time)
     span = max(end - start, 0.01)
