@@ -390,7 +390,8 @@ def test_an_explanation_tells_candidates_and_rules_of_a_queue(bench):
     options = bench.plant("stager.far", STAGER)
     job = bench.write(
         "job.toml",
-        'transformation = "x"\nmemory_mb = 2000\ninputs = ["a", {lfn = "b", rse = "BOUND", size = 262144}]\noutputs = ["c"]',
+        'transformation = "x"\nmemory_mb = 2000\n'
+        'inputs = ["a", {lfn = "b", rse = "BOUND", size = 262144}]\noutputs = ["c"]',
     )
     done = bench.run(job, "--explain", "--json", "--config", "pilot.toml", "--queue", "SITE", *options)
     assert done.code == 1, done.err
