@@ -169,6 +169,8 @@ def test_a_handle_that_is_not_ours_is_refused_in_one_line(executor, tmp_path):
     assert "the machine was restarted since" in refused(data={**data, "boot_id": "another"})
     assert "damaged: KeyError: 'pid'" in refused(data={key: value for key, value in data.items() if key != "pid"})
     assert "damaged: ValueError" in refused(data={**data, "pid": "x"})
+    for pid in (0, -1, 2**70):
+        assert f"damaged: ValueError: no process has the pid {pid}" in refused(data={**data, "pid": pid})
     assert "damaged: TypeError" in refused(data={**data, "control_dir": None})
 
 

@@ -16,6 +16,8 @@ __all__ = ["ProcessExecutor"]
 NAME = "process"
 VERSION = 1
 """Layout of a handle's data: control_dir, pid and start_time of the supervisor, boot_id."""
+PID_MAX = 2**22
+"""The largest pid that Linux can be told to give (PID_MAX_LIMIT, include/linux/threads.h)."""
 
 
 class ProcessExecutor:
@@ -58,6 +60,8 @@ class ProcessExecutor:
             directory = Path(handle.data["control_dir"])
             supervisor = ProcessId(int(handle.data["pid"]), int(handle.data["start_time"]))
             boot = str(handle.data["boot_id"])
+            if not 0 < supervisor.pid <= PID_MAX:
+                raise ValueError(f"no process has the pid {supervisor.pid}")  # noqa: TRY301
         except (KeyError, TypeError, ValueError) as error:
             raise ExecutorError(f"the handle of a payload is damaged: {type(error).__name__}: {error}") from None
         if boot != boot_id():

@@ -1,0 +1,127 @@
+"""The conformance kit for executors: plugins that run payloads.
+
+An author's test file is one class::
+
+    from pilot_core.testing import ExecutorKit
+
+    class TestSandbox(ExecutorKit):
+        @pytest.fixture
+        def plugin(self):
+            return "executor.sandbox"
+
+The kit's payloads are `/bin/sh` scripts that use `cat`, `env`, `ls`, `dd` and `setsid`, below a directory of pytest's
+(`tmp_path`); an executor that runs them elsewhere than on this machine cannot be tried with it. Their processes are
+found by a mark in their environment.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pilot_core.testing.kits.executor_bench import Bench, has_ended
+from pilot_core.testing.kits.executor_end import ExecutorEnd
+from pilot_core.testing.kits.executor_found import ExecutorFound
+from pilot_core.testing.kits.executor_given import ExecutorGiven
+from pilot_core.testing.kits.executor_told import ExecutorTold
+from pilot_core.testing.kits.processes import below, eventually
+from pilot_core.testing.kits.within import PATIENCE, at_once, within
+
+if TYPE_CHECKING:
+    from pilot_core.api.clock import SystemClock
+    from pilot_core.api.executor import Executor
+
+__all__ = ["ExecutorKit"]
+
+MANY = 20
+"""Payloads in a row after which something would have piled up."""
+
+
+class ExecutorKit(ExecutorGiven, ExecutorTold, ExecutorEnd, ExecutorFound):
+    """What an executor has to do."""
+
+    def test_payloads_side_by_side_are_kept_apart(self, bench: Bench) -> None:
+        """Payloads that run at the same time, started from several threads, have each its own outputs and result."""
+        specs = [bench.shell("") for _ in range(6)]
+        gates = [bench.gate(spec) for spec in specs]
+        for number, spec in enumerate(specs):
+            script = f"echo out {number}; {gates[number].script}; echo err {number} >&2; exit {number}"
+            specs[number] = bench.scripted(spec, script)
+        started = at_once([lambda one=spec: bench.start(one) for spec in specs], "start")  # type: ignore[misc]
+        for gate, running in zip(gates, started, strict=True):
+            bench.reached(gate, running)
+        order = (3, 0, 5, 2, 4, 1)
+        for place, number in enumerate(order):
+            gates[number].open()
+            assert bench.result(started[number]).exit_code == number
+            early = [other for other in order[place + 1 :] if has_ended(started[other])]
+            assert not early, "the end of a payload is told while only another one has ended"
+        for number, running in enumerate(started):
+            assert running.out == b"out %d\n" % number
+            assert running.err == b"err %d\n" % number
+            assert bench.result(running).exit_code == number
+
+    def test_closing_leaves_payloads_alone(
+        self, bench: Bench, make: Callable[[SystemClock], Executor], clock: SystemClock
+    ) -> None:
+        """`close` of a payload's watch and of the executor leaves the payload running; another instance finds it."""
+        first = make(clock)
+        spec = bench.shell("")
+        gate = bench.gate(spec)
+        running = bench.start(bench.scripted(spec, f"{gate.script}; exit 3"), first)
+        bench.reached(gate, running)
+        for _ in range(2):
+            within(running.payload.close, "close of a payload")
+        for _ in range(2):
+            within(first.close, "close of the executor", seconds=PATIENCE * 2)
+        again = bench.attach(running.spec, running.handle)
+        assert not has_ended(again), "closing the executor ended the payload"
+        gate.open()
+        assert bench.result(again).exit_code == 3
+
+    def test_closing_frees_what_the_executor_made(
+        self, bench: Bench, make: Callable[[SystemClock], Executor], clock: SystemClock
+    ) -> None:
+        """After `close` no process, thread or descriptor of the executor's own is left, zombies included."""
+        before, held = below(), _held()
+        for _ in range(2):
+            executor = make(clock)
+            running = bench.start(bench.shell("exit 0"), executor)
+            bench.result(running)
+            bench.let_go(running)
+            within(executor.close, "close of the executor", seconds=PATIENCE * 2)
+            del executor, running
+        left = eventually(lambda: not set(below()) - set(before))
+        assert left, f"processes stay below the pilot: {sorted(set(below()) - set(before))}"
+        assert eventually(lambda: not _grown(held)), f"descriptors and threads: {_held()} are left, {held} were there"
+
+    def test_many_in_a_row_leave_nothing(self, bench: Bench) -> None:
+        """Twenty payloads one after the other leave no descriptor, thread or process behind in the pilot."""
+
+        def run(count: int) -> None:
+            for number in range(count):
+                running = bench.start(bench.shell(f"exit {number}"))
+                assert bench.result(running).exit_code == number
+                bench.let_go(running)
+
+        run(3)
+        before, held = len(below()), _held()
+        run(MANY)
+        assert eventually(lambda: len(below()) <= before), f"processes pile up below the pilot: {below()}"
+        assert eventually(lambda: not _grown(held)), (
+            f"before {MANY} payloads the pilot had {held[0]} descriptors and {held[1]} threads, now {_held()}"
+        )
+
+
+def _held() -> tuple[int, int]:
+    """Return how many descriptors and threads this process has."""
+    gc.collect()
+    return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+
+
+def _grown(held: tuple[int, int]) -> bool:
+    """Say whether this process has more descriptors or threads than it had."""
+    return any(now > then for now, then in zip(_held(), held, strict=True))

@@ -1,0 +1,51 @@
+"""The fixtures of the executor kit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pilot_core.testing.kits.base import Kit
+from pilot_core.testing.kits.executor_bench import Bench
+
+if TYPE_CHECKING:
+    from pilot_core.api.clock import SystemClock
+    from pilot_core.api.executor import Executor
+    from pilot_core.api.provider import Context, Provider
+    from pilot_core.testing.kits.subject import Subject
+
+__all__ = ["ExecutorBase"]
+
+
+class ExecutorBase(Kit):
+    """What every part of the executor kit has."""
+
+    kind = "executor"
+
+    @pytest.fixture
+    def provider(self, subject: Subject) -> Provider[Executor]:
+        """The plugin's provider."""
+        return subject.providers["pilot_executors"]
+
+    @pytest.fixture
+    def make(
+        self, provider: Provider[Executor], settings: Mapping[str, Any], context: Context
+    ) -> Callable[[SystemClock], Executor]:
+        """Makes an instance of the executor, with a clock."""
+
+        def make(clock: SystemClock) -> Executor:
+            made: Executor = self.made(provider, settings, replace(context, clock=clock))
+            return made
+
+        return make
+
+    @pytest.fixture
+    def bench(self, make: Callable[[SystemClock], Executor], clock: SystemClock, tmp_path: Path) -> Iterator[Bench]:
+        """Where payloads are run."""
+        bench = Bench(make=make, root=tmp_path / "jobs", clock=clock)
+        yield bench
+        bench.close()

@@ -1,0 +1,272 @@
+"""Clauses of the executor kit: how payloads are ended, and that nothing of them stays."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pilot_core.testing.kits.executor_base import ExecutorBase
+from pilot_core.testing.kits.executor_bench import LONG, SHORT, WAIT, Bench, Gate, Running, has_ended
+from pilot_core.testing.kits.processes import eventually, zombies
+from pilot_core.testing.kits.within import PATIENCE, within
+
+if TYPE_CHECKING:
+    from pilot_core.api.executor import PayloadResult
+
+__all__ = ["ExecutorEnd"]
+
+FAMILY = """trap "" TERM HUP
+if [ "$1" -gt 0 ]; then
+    while [ -e fuse ]; do
+        case $1 in *[24]) setsid sh family $(($1 - 1)) ;; *) sh family $(($1 - 1)) ;; esac
+    done
+fi
+echo here > gate.reached
+exec 3<>hold
+while :; do read nothing <&3; done
+"""
+"""Generations of processes that ignore signals; each parent makes its child anew as soon as that dies."""
+HOPPER = """[ -e fuse ] || exit 0
+[ "$1" -gt 0 ] || { echo survived > survived; exit 0; }
+setsid sh hopper $(($1 - 1)) &
+"""
+"""A process that is always another one: it starts its successor, in a session of its own, and ends."""
+HOPS = 4000
+
+
+class ExecutorEnd(ExecutorBase):
+    """`end`, the grace, processes that stay behind, and those that have nothing to do with it."""
+
+    def test_end_asks_first_and_returns_at_once(self, bench: Bench) -> None:
+        """`end` sends SIGTERM and returns; within the grace a payload may clean up, and exit with its own code."""
+        spec = bench.shell("", kill_grace=LONG)
+        ready, asked = bench.gate(spec, "ready"), bench.gate(spec, "asked")
+        script = f'{WAIT}; trap "{asked.script}; echo clean; exit 5" TERM; {ready.reach}; hold'
+        running = bench.start(bench.scripted(spec, script))
+        bench.reached(ready, running)
+        within(lambda: running.payload.end("called off"), "end (which does not wait for the payload)", seconds=3.0)
+        bench.reached(asked, running)
+        assert not has_ended(running), "the descriptor tells of the end while the payload still cleans up"
+        asked.open()
+        result = bench.result(running)
+        told = (result.exit_code, result.signal)
+        assert told == (5, None), f"a payload that was asked to end, and exited with 5, is told as {result}"
+        assert running.out == b"clean\n"
+
+    def test_every_process_of_the_payload_is_asked(self, bench: Bench) -> None:
+        """SIGTERM reaches all processes of the payload, in whatever session and group they are."""
+        spec = bench.shell("", kill_grace=LONG)
+        ready = bench.gate(spec, "ready")
+        (spec.cwd / "child").write_text(f'{WAIT}; trap "echo asked > $1; exit" TERM; {ready.reach}; hold\n')
+        script = f'sh child a & setsid sh child b & (setsid sh child c &) ; {WAIT}; trap "wait; exit 6" TERM; hold'
+        running = bench.start(bench.scripted(spec, script))
+        _count(bench, ready, running, 3)
+        running.payload.end("called off")
+        result = bench.result(running)
+        asked = {name for name in "abc" if (running.spec.cwd / name).exists()}
+        what = {"a": "a child", "b": "a child in its own session", "c": "a grandchild that lost its parent"}
+        missed = [text for name, text in what.items() if name not in asked]
+        assert not missed, f"SIGTERM did not reach {', '.join(missed)}: {result}"
+
+    def test_a_plain_payload_is_ended_by_sigterm(self, bench: Bench) -> None:
+        """A payload that does nothing about it is ended by SIGTERM, which is then its result."""
+        running, _ = bench.at_gate(kill_grace=LONG)
+        running.payload.end("called off")
+        result = bench.result(running)
+        assert (result.exit_code, result.signal) == (None, signal.SIGTERM), f"told as {result}"
+
+    def test_who_ignores_sigterm_is_killed_after_the_grace(self, bench: Bench) -> None:
+        """A payload that ignores SIGTERM, with children that do, is killed when the grace is over, and not before."""
+        before = f'trap "" TERM HUP INT; {WAIT}; (hold) & (setsid sh -c "{WAIT}; hold" &)'
+        running, gate = bench.at_gate(before=before, after="hold", kill_grace=SHORT)
+        gate.open()
+        begun = bench.clock.monotonic()
+        running.payload.end("called off")
+        result = bench.result(running)
+        took = bench.clock.monotonic() - begun
+        assert (result.exit_code, result.signal) == (None, signal.SIGKILL), f"told as {result}"
+        assert took >= SHORT * 0.9, f"it was killed {took:.2f} s after SIGTERM; kill_grace is {SHORT} s"
+        _nothing_lives(bench)
+
+    def test_a_stopped_payload_is_ended(self, bench: Bench) -> None:
+        """A payload that has stopped itself (SIGSTOP) is ended as well."""
+        spec = bench.shell("", kill_grace=SHORT)
+        gate = bench.gate(spec)
+        running = bench.start(bench.scripted(spec, f"{gate.reach}; kill -STOP $$; exit 0"))
+        bench.reached(gate, running)
+        running.payload.end("called off")
+        bench.result(running)
+        _nothing_lives(bench)
+
+    def test_an_end_right_after_the_start_counts(self, bench: Bench) -> None:
+        """`end` is not lost on a payload that has just been started."""
+        started = [bench.start(bench.shell(f"{WAIT}; hold", kill_grace=SHORT)) for _ in range(5)]
+        for running in started:
+            running.payload.end("called off")
+        for running in started:
+            bench.result(running)
+        _nothing_lives(bench)
+
+    def test_end_may_be_called_again_and_after_the_end(self, bench: Bench) -> None:
+        """A second `end` does no harm, nor does one after the end; the result stays the same."""
+        running, gate = bench.at_gate(before='trap "" TERM', after="exit 7", kill_grace=LONG)
+        for _ in range(2):
+            within(lambda: running.payload.end("called off"), "end")
+        gate.open()
+        result = bench.result(running)
+        assert result.exit_code == 7, f"told as {result}"
+        within(lambda: running.payload.end("too late"), "end, after the payload's end,")
+        assert bench.result(running) == result, "the result changed by an `end` that came after the end"
+
+    def test_end_is_for_one_payload(self, bench: Bench) -> None:
+        """The end of one payload leaves another one of the same executor alone."""
+        one, _ = bench.at_gate(before="setsid cat hold & cat hold &", kill_grace=SHORT)
+        other, gate = bench.at_gate(after='trap "" TERM; exit 8')
+        one.payload.end("called off")
+        assert bench.result(one).signal == signal.SIGTERM
+        assert not has_ended(other), "the end of one payload ended another one"
+        gate.open()
+        assert bench.result(other).exit_code == 8
+
+    def test_another_pilot_can_end_it(self, bench: Bench) -> None:
+        """A pilot that found the payload by its handle can end it; who started it sees that."""
+        pilot = bench.second_pilot()
+        running, _ = bench.at_gate(kill_grace=LONG)
+        pilot.attach(running.handle)
+        pilot.end()
+        assert bench.result(running).signal == signal.SIGTERM
+        assert pilot.result().signal == signal.SIGTERM
+
+    # -- nothing stays -------------------------------------------------------------------------------------------
+
+    def test_no_process_lives_when_the_end_is_told(self, bench: Bench) -> None:
+        """When the descriptor is readable all processes have ended: children, daemons, those without environment."""
+        before = f"""
+            trap "" TERM HUP
+            cat hold & setsid cat hold & (setsid sh -c "{WAIT}; hold" &)
+            env -i PATH=$PATH setsid sh -c ': {bench.mark}; {WAIT}; hold' &
+            (sh -c 'trap "" TERM HUP; setsid sh -c ": {bench.mark}; {WAIT}; (hold) & hold" &' &)
+            cd /; cat "$OLDPWD/hold" & cd "$OLDPWD"
+        """
+        running, gate = bench.at_gate(before=before, after="exit 3", kill_grace=SHORT)
+        gate.open()
+        result = bench.result(running)
+        _nothing_lives(bench)
+        assert (result.exit_code, result.signal) == (3, None), f"what it left changed its result: {result}"
+
+    def test_the_end_is_not_told_before_the_last_process_has_ended(self, bench: Bench) -> None:
+        """A process that cleans up after the payload's own end is part of the payload: the descriptor waits for it."""
+        spec = bench.shell("", kill_grace=LONG)
+        ready, asked = bench.gate(spec, "ready"), bench.gate(spec, "asked")
+        (spec.cwd / "child").write_text(f'{WAIT}; trap "{asked.script}; echo clean; exit" TERM; {ready.reach}; hold\n')
+        gate = bench.gate(spec)
+        running = bench.start(bench.scripted(spec, f"setsid sh child & {gate.script}; exit 3"))
+        bench.reached(ready, running)
+        bench.reached(gate, running)
+        gate.open()
+        bench.reached(asked, running)
+        assert not has_ended(running), "the descriptor tells of the end while a process of the payload lives"
+        asked.open()
+        result = bench.result(running)
+        assert result.exit_code == 3, f"told as {result}"
+        assert running.out == b"clean\n", "a process that was left had no time to clean up within the grace"
+
+    def test_leftovers_are_counted(self, bench: Bench) -> None:
+        """`leftovers` is the number of processes that lived on after the payload's own end."""
+        spec = bench.shell("")
+        there, gate = bench.gate(spec, "there"), bench.gate(spec)
+        (spec.cwd / "child").write_text(f"{WAIT}; {there.reach}; hold\n")
+        script = f"sh child & setsid sh child & (setsid sh child &) ; {gate.script}; exit 0"
+        running = bench.start(bench.scripted(spec, script))
+        _count(bench, there, running, 3)
+        bench.reached(gate, running)
+        gate.open()
+        result = bench.result(running)
+        assert result.leftovers == 3, f"three processes outlived the payload's own; told are {result.leftovers}"
+        assert result.exit_code == 0
+
+    def test_a_family_that_replaces_its_dead_is_gone(self, bench: Bench) -> None:
+        """Generations of processes that ignore signals, and replace whoever is killed, are all gone at the end."""
+        spec = bench.shell("", kill_grace=0.0)
+        gate = bench.gate(spec)
+        (spec.cwd / "family").write_text(FAMILY)
+        (spec.cwd / "fuse").touch()
+        running = bench.start(bench.scripted(spec, "sh family 6 & wait"))
+        try:
+            bench.reached(gate, running)
+            running.payload.end("called off")
+            bench.result(running)
+            _nothing_lives(bench)
+        finally:
+            (spec.cwd / "fuse").unlink(missing_ok=True)
+
+    def test_a_process_that_is_always_another_one_is_gone(self, bench: Bench) -> None:
+        """A process that starts its successor and ends, over and over, does not escape."""
+        spec = bench.shell("", kill_grace=0.0)
+        (spec.cwd / "hopper").write_text(HOPPER)
+        (spec.cwd / "fuse").touch()
+        running = bench.start(bench.scripted(spec, f"sh hopper {HOPS}; exit 2"))
+        try:
+            result = bench.result(running)
+            _nothing_lives(bench)
+        finally:
+            (spec.cwd / "fuse").unlink(missing_ok=True)
+        assert result.exit_code == 2, f"told as {result}"
+        assert not (spec.cwd / "survived").exists(), "it went on to its own end"
+
+    def test_bystanders_are_left_alone(self, bench: Bench) -> None:
+        """Processes that are none of the payload's live on: of the same user, program, directory and environment."""
+        spec = bench.shell("", kill_grace=SHORT)
+        gate = bench.gate(spec)
+        script = f'trap "" TERM; cat hold & setsid cat hold & {gate.script}; exit 0'
+        spec = bench.scripted(spec, script)
+        with _bystanders(spec.cwd, {**spec.environment, "PILOT_KIT_MARK": "bystander"}) as bystanders:
+            running = bench.start(spec)
+            bench.reached(gate, running)
+            running.payload.end("called off")
+            result: PayloadResult = bench.result(running)
+            assert result.signal == signal.SIGKILL
+            hit = [process.args for process in bystanders if process.poll() is not None]
+            assert not hit, f"processes that are none of the payload's were ended: {hit}"
+
+    def test_no_zombie_stays(self, bench: Bench) -> None:
+        """When a payload has ended and is closed the pilot has no zombie below it."""
+        for script in ("exit 0", "kill -KILL $$", "sh -c 'exit 0' & setsid cat hold & exit 1"):
+            running, _ = bench.run_shell(script, kill_grace=SHORT)
+            within(running.payload.close, "close")
+        assert eventually(lambda: not zombies()), f"zombies stay below the pilot: {sorted(zombies())}"
+
+
+def _nothing_lives(bench: Bench) -> None:
+    """Fail if a payload's process lives."""
+    found = bench.living()
+    assert not found, f"the end was told, and these processes of the payload live: {found}"
+
+
+def _count(bench: Bench, gate: Gate, running: Running, count: int) -> None:
+    """Wait until several processes have come to a gate."""
+    end = bench.clock.monotonic() + PATIENCE * 2
+    seen = 0
+    while seen < count and bench.clock.wait(gate, running, until=end):
+        seen += gate.take().count(b"\n")
+        assert seen or not has_ended(running), "the payload ended before its processes were there"
+
+
+@contextmanager
+def _bystanders(folder: Path, environment: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Run processes that look like the payload's and are not."""
+    argv = ["/bin/sh", "-c", "exec 3<>hold; exec cat <&3"]
+    made = [
+        subprocess.Popen(argv, cwd=folder, env=environment, stdin=subprocess.DEVNULL, start_new_session=alone)
+        for alone in (False, True)
+    ]
+    try:
+        yield made
+    finally:
+        for process in made:
+            process.kill()
+            process.wait()
