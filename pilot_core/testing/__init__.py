@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pilot_core.testing.clock import FakeClock, SteppedClock
     from pilot_core.testing.kits.base import Kit
+    from pilot_core.testing.kits.executor import ExecutorKit
     from pilot_core.testing.kits.stager import StagerKit
     from pilot_core.testing.kits.storage import DirectoryStorage, Storage
 
 __all__ = [
     "DirectoryStorage",
+    "ExecutorKit",
     "FakeClock",
     "Kit",
     "StagerKit",
@@ -37,6 +39,7 @@ __all__ = [
 
 _MODULE_OF = {
     "DirectoryStorage": "pilot_core.testing.kits.storage",
+    "ExecutorKit": "pilot_core.testing.kits.executor",
     "FakeClock": "pilot_core.testing.clock",
     "Kit": "pilot_core.testing.kits.base",
     "StagerKit": "pilot_core.testing.kits.stager",
