@@ -37,11 +37,6 @@ class Plan:
         """Say whether a phase is to be run."""
         return phase in self.phases
 
-    @property
-    def whole(self) -> bool:
-        """Whether every phase is to be run."""
-        return self.phases == tuple(Phase)
-
 
 WHOLE = Plan()
 """A job from its beginning to its end."""

@@ -26,7 +26,7 @@ from pilot_core.errors import (
     TransferTimeout,
     TransientError,
 )
-from pilot_core.selection import Candidate, NextStep, explain, next_step, remaining, scheme_of
+from pilot_core.selection import Candidate, NextStep, candidates, explain, next_step, remaining, scheme_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,14 +172,7 @@ class Mover:
 
     def explain(self, activity: str, replicas: Sequence[Replica]) -> list[Verdict[Loaded[Any]]]:
         """Return what would be tried, in order, and what would not, each with the rule that says so."""
-        return explain(
-            self._backends.stagers(HOOKS[activity], [replica.url for replica in replicas]),
-            replicas,
-            activity=activity,
-            site_order=self._queue.stagers,
-            unhealthy=frozenset(self._unhealthy),
-            storage_stagers={rse: storage.stagers for rse, storage in self._queue.storages.items()},
-        )
+        return explain(self._stagers(activity, replicas), replicas, **self._rules(activity))
 
     # -- moving --------------------------------------------------------------------------------------------------
 
@@ -248,8 +241,20 @@ class Mover:
 
     def _candidates(self, activity: str, replicas: Sequence[Replica]) -> list[Candidate[Loaded[Any]]]:
         """Return what to try, in order."""
-        verdicts = self.explain(activity, replicas)
-        return [Candidate(verdict.stager, verdict.replica) for verdict in verdicts if verdict.place is not None]
+        return candidates(self._stagers(activity, replicas), replicas, **self._rules(activity))
+
+    def _stagers(self, activity: str, replicas: Sequence[Replica]) -> list[Loaded[Any]]:
+        """Return the stagers that may serve some of the replicas."""
+        return self._backends.stagers(HOOKS[activity], [replica.url for replica in replicas])
+
+    def _rules(self, activity: str) -> dict[str, Any]:
+        """Return by what the candidates are put in order."""
+        return {
+            "activity": activity,
+            "site_order": self._queue.stagers,
+            "unhealthy": frozenset(self._unhealthy),
+            "storage_stagers": {rse: storage.stagers for rse, storage in self._queue.storages.items()},
+        }
 
     def _move(
         self, transfer: _Transfer, replicas: Sequence[Replica], cancel: CancelToken

@@ -101,3 +101,32 @@ def test_the_queues_of_a_site_serve_a_job_out_of_a_file(site):
     assert Path(site.storage / "out.dat").read_bytes() == b"123"
     assert site.jobs() == []
     site.check_clean()
+
+
+JOB = """
+transformation = "sort"
+parameters = "-o sorted.txt words.txt"
+inputs = ["words.txt"]
+outputs = ["sorted.txt"]
+"""
+
+
+def test_a_payload_is_debugged_as_documented(shell, tmp_path):
+    """The README's lines in their order, with the directory that the third one prints."""
+    (tmp_path / "words.txt").write_text("pear\napple\n")
+    (tmp_path / "job.toml").write_text(JOB)
+    assert "would run" in shell("pilot-core run-job job.toml --explain")
+    assert "job 1: finished" in shell("pilot-core run-job job.toml")
+    assert (tmp_path / "run-job-output" / "sorted.txt").read_text() == "apple\npear\n"
+    told = shell("pilot-core run-job job.toml --only stage-in --keep")
+    folder = Path(told.splitlines()[-1].removeprefix("job directory: "))
+    (tmp_path / "job.toml").write_text(JOB.replace('"-o', '"-r -o'))
+    for _ in range(2):
+        assert "job 1: finished" in shell(f"pilot-core run-job job.toml --from payload --in {folder.name}")
+    assert (tmp_path / "run-job-output" / "sorted.txt").read_text() == "pear\napple\n"
+
+
+def test_a_job_of_a_server_is_run_as_documented(shell, recorded, tmp_path):
+    (tmp_path / "job.json").write_text(recorded("communicator-panda", "exchanges-v1.jsonl", "api1-042"))
+    assert "job 86: would run" in shell("pilot-core run-job job.json --explain")
+    assert "finished (stage-in, payload only)" in shell("pilot-core run-job job.json --only stage-in,payload")
