@@ -258,7 +258,7 @@ def _headers(headers: Mapping[str, str], exchange: Exchange, concealer: Conceale
                 "p", element("strong", problem.kind), f": {concealer.text(problem.message)}", class_="problem grave"
             )
         cell = element("td", element("code", value, class_="value text"), told)
-        row_id = None if ours else anchor(f"header:{name}")
+        row_id = anchor(f"header:{name}") if problem else None
         rows.append(
             element("tr", element("th", name, scope="row"), cell, id=row_id, class_="wrong" if problem else None)
         )

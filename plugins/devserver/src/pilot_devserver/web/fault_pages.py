@@ -44,7 +44,7 @@ def rule_of(values: Mapping[str, str]) -> Rule:
 
     Raises `BadInput`.
     """
-    given = {name: text.strip() for name, text in values.items() if text.strip() and name != "quick"}
+    given = {name: text.strip() for name, text in values.items() if text.strip() and name not in ("quick", "back")}
     if values.get("quick") in _COMMON:
         given |= _COMMON[values["quick"]][1]
     kind = given.pop("fault", "")
