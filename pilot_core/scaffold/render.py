@@ -16,7 +16,7 @@ METHODS = ("lower", "upper", "title", "replace")
 """The methods of `str` that a template may call."""
 
 _PLACE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
-_OTHER = re.compile(r"\{%|\{#|\{\{|\}\}")
+_OTHER = re.compile(r"\{%|\{#|\{\{")
 
 
 class BadTemplate(ValueError):
