@@ -116,6 +116,9 @@ class Assembly:
     def using(self, loaded: Loaded[Any], settings: Any) -> None:
         """Hear of a provider that is about to be made, with its settings: for those who look on."""
 
+    def signalled(self, number: int) -> None:
+        """Hear of a signal that this process got: for those who look on."""
+
     def credential(self, context: Context, *, cancel: CancelToken) -> CredentialSource | None:
         """Return the pilot's credential source, or None where none is configured.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -39,13 +39,20 @@ class Ending:
         """The first signal's number; 0 while there was none."""
         self._job: JobRun | None = None
 
-    def listen(self) -> None:
+    def listen(self, told: Callable[[int], None] | None = None) -> None:
         """End in order on the first of the batch system's signals, and at once on the second.
 
-        Call it in the main thread. Under nohup the end of a terminal is none of the pilot's.
+        Call it in the main thread. Under nohup the end of a terminal is none of the pilot's. `told` is called with each
+        signal's number before it takes effect, in a thread of its own.
         """
         unwanted = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
-        listen(SIGNALS.keys() - unwanted, self._heard)
+
+        def heard(number: int) -> None:
+            if told:
+                told(number)
+            self.heard(number)
+
+        listen(SIGNALS.keys() - unwanted, heard)
 
     @contextmanager
     def reaching(self, job: JobRun) -> Iterator[None]:
@@ -64,8 +71,8 @@ class Ending:
         """Return the process's exit code: 128 and the signal, unless `code` says that something else went wrong."""
         return 128 + self.signal if self.signal and not code else code
 
-    def _heard(self, number: int) -> None:
-        """Hear of a signal, in a thread of its own."""
+    def heard(self, number: int) -> None:
+        """Hear of a signal, in any thread."""
         name = signal.Signals(number).name
         again = self.stop.cancelled
         if again:

@@ -66,7 +66,11 @@ class Pilot:
 
     def handle_signals(self) -> None:
         """End in order on the first of the batch system's signals, and at once on the second."""
-        self._ending.listen()
+        self._ending.listen(self._assembly.signalled)
+
+    def signalled(self, number: int) -> None:
+        """Do what a signal of that number does."""
+        self._ending.heard(number)
 
     # -- the way of a pilot --------------------------------------------------------------------------------------
 

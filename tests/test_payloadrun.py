@@ -14,6 +14,7 @@ from pilot_core import CancelToken, Context, Job, NoSettings, Queue, SystemClock
 from pilot_core.builtin import process_executor
 from pilot_core.journal import FileJournal, SteadyJournal
 from pilot_core.logs import Redactor, job_logger
+from pilot_core.payload import fetch_transformation
 from pilot_core.payloadrun import PayloadRun
 from pilot_core.plugins import Hooks
 from pilot_core.supervision import Spawner
@@ -70,6 +71,7 @@ def start(tmp_path):
                 redactor=redactor or Redactor(),
                 own_environment={"PATH": os.environ["PATH"]},
                 ca_file=None,
+                fetch=fetch_transformation,
             )
             job = Job(id=7, transformation="/bin/sh", parameters=parameters)
             return PayloadRun(job, services, tmp_path / "payload", journal, job_logger(7, "job"))

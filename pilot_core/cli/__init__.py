@@ -27,6 +27,7 @@ BUILT_IN = {
     "run-job": ("pilot_core.cli.run_job", "run one job out of a file, or single phases of it, with no server"),
     "list-plugins": ("pilot_core.cli.list_plugins", "show every plugin that is installed, also those out of order"),
     "new": ("pilot_core.cli.new", "make the project of a new plugin, ready to test and install"),
+    "replay": ("pilot_core.cli.replay", "run the pilot offline against what 'run --record' recorded"),
 }
 OURS_ELSEWHERE = {
     "serve": ("pilot-devserver", "start a development server that speaks the real PanDA protocols"),

@@ -56,6 +56,10 @@ class RecordedAssembly(Assembly):
         """Note a plugin and its settings."""
         self._recorder.uses(loaded, settings)
 
+    def signalled(self, number: int) -> None:
+        """Note a signal."""
+        self._recorder.event("signal", number=number)
+
     def credential(self, context: Context, *, cancel: CancelToken) -> CredentialSource | None:
         """See `Assembly.credential`: its secrets are kept out, those of later renewals too."""
         source = super().credential(context, cancel=cancel)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pilot_core.api.traffic import Exchange, Headers
     from pilot_core.recording.scrub import Scrubber
 
-__all__ = ["HarFile", "har_entry", "iso_time"]
+__all__ = ["HarFile", "har_entry", "iso_time", "unpacked"]
 
 _HEAD = {"version": "1.2", "creator": {"name": "pilot-core", "version": __version__}}
 _END = b"\n]}}\n"
@@ -153,7 +153,7 @@ def _response(exchange: Exchange, scrubber: Scrubber) -> dict[str, Any]:
 def _body(headers: Headers, data: bytes, scrubber: Scrubber) -> dict[str, Any]:
     """Return a body as text, or as Base64 where it is none, decoded from its compression."""
     found: dict[str, Any] = {"mimeType": _value(headers, "content-type") or "x-unknown"}
-    plain = _unpacked(data)
+    plain = unpacked(data)
     if plain is not data:
         found |= {"_compression": "gzip", "comment": f"sent compressed (gzip, {len(data)} bytes)"}
     found["_size"] = len(plain)
@@ -166,7 +166,7 @@ def _body(headers: Headers, data: bytes, scrubber: Scrubber) -> dict[str, Any]:
     return found
 
 
-def _unpacked(data: bytes) -> bytes:
+def unpacked(data: bytes) -> bytes:
     """Return a body without its gzip compression, which servers and clients do not always declare."""
     if not data.startswith(_GZIP_MAGIC):
         return data

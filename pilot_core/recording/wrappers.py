@@ -6,7 +6,8 @@ The recorder is such an audience; a replay is another, which compares.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pilot_core.errors import HandledError
@@ -282,22 +283,29 @@ class WatchedHooks(Hooks):
 
     def prepare_environment(self, job: Job, queue: Queue, environment: Mapping[str, str]) -> dict[str, str]:
         """See `Hooks.prepare_environment`; what is in an environment is nobody's business."""
-        return self._inner.prepare_environment(job, queue, environment)
+        with self._errors("prepare_environment", job):
+            return self._inner.prepare_environment(job, queue, environment)
 
     def wrap_command(self, job: Job, queue: Queue, command: PayloadCommand) -> PayloadCommand:
         """See `Hooks.wrap_command`."""
-        return self._inner.wrap_command(job, queue, command)
+        with self._errors("wrap_command", job):
+            answer = self._inner.wrap_command(job, queue, command)
+        about = {"hook": "wrap_command", "job": job.id}
+        self._audience.event("command", **about, before=list(command.argv), after=list(answer.argv))
+        return answer
 
     def diagnose_failure(self, payload: FinishedPayload) -> Diagnosis | None:
         """See `Hooks.diagnose_failure`."""
-        answer = self._inner.diagnose_failure(payload)
-        self._audience.event("diagnosis", job=payload.job.id, answer=encode(answer))
+        with self._errors("diagnose_failure", payload.job):
+            answer = self._inner.diagnose_failure(payload)
+        self._audience.event("diagnosis", hook="diagnose_failure", job=payload.job.id, answer=encode(answer))
         return answer
 
     def collect_metadata(self, payload: FinishedPayload) -> dict[str, Any]:
         """See `Hooks.collect_metadata`."""
-        answer = self._inner.collect_metadata(payload)
-        self._audience.event("metadata", job=payload.job.id, answer=encode(answer))
+        with self._errors("collect_metadata", payload.job):
+            answer = self._inner.collect_metadata(payload)
+        self._audience.event("metadata", hook="collect_metadata", job=payload.job.id, answer=encode(answer))
         return answer
 
     def job_state_changed(self, job: Job, old: JobState, new: JobState) -> None:
@@ -326,6 +334,15 @@ class WatchedHooks(Hooks):
     def heartbeat(self, update: JobUpdate, answer: ServerAnswer | None) -> None:
         """See `Hooks.heartbeat`; the communicator's calls say it already."""
         self._inner.heartbeat(update, answer)
+
+    @contextmanager
+    def _errors(self, hook: str, job: Job) -> Iterator[None]:
+        """Tell of an error that a plugin raises."""
+        try:
+            yield
+        except Exception as error:
+            self._audience.event("hook-error", hook=hook, job=job.id, error=error_of(error))
+            raise
 
 
 def _output(file: OutputFile, folder: Path) -> dict[str, Any]:
