@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.events import PayloadCommand
+from pilot_core.api.url import without_password
 from pilot_core.errors import HandledError
 from pilot_core.payload import SECRETS_FILE, argument_vector, check_needs, environment, program_of
 from pilot_core.payloadrun import PREPARATION_LIMIT
@@ -219,7 +220,7 @@ class Explainer:
             Choice(
                 place=verdict.place,
                 stager=verdict.stager.name,
-                url=verdict.replica.url,
+                url=without_password(verdict.replica.url),
                 rse=verdict.replica.rse,
                 rule=verdict.rule,
                 why=verdict.text,
@@ -245,7 +246,7 @@ class Explainer:
             argv=tuple(map(self.clean, command.argv)),
             shell=queue.shell,
             cwd=str(folder),
-            fetched_from=job.transformation if program != job.transformation else "",
+            fetched_from=without_password(job.transformation) if program != job.transformation else "",
             secrets=len(job.secrets),
             secrets_file=str(folder / SECRETS_FILE) if job.secrets else "",
             environment=self._difference(command.environment),

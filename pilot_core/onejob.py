@@ -15,6 +15,7 @@ from pilot_core.api.cancel import Deadline
 from pilot_core.api.communicator import JobReader
 from pilot_core.api.job import BadJob
 from pilot_core.api.queue import Queue, Storage
+from pilot_core.api.url import without_password
 from pilot_core.assembly import usable_work_dir
 from pilot_core.cleanup import remove_tree
 from pilot_core.ending import Ending
@@ -71,7 +72,7 @@ class JobResult:
     """What became of the job, as its server would be told."""
 
     report: JobUpdate
-    """The final report."""
+    """The final report; URLs in it are without passwords."""
     phases: tuple[str, ...]
     """Those that were to be run."""
     job_dir: Path | None
@@ -144,7 +145,7 @@ class OneJob:
                 if left:
                     job_logger(job.id, "job").warning("%s cannot be removed whole (%s)", outcome.job_dir, left)
         return JobResult(
-            report=server.final,
+            report=_presentable(server.final),
             phases=tuple(map(str, self._plan.phases)),
             job_dir=outcome.job_dir if kept else None,
             output=output,
@@ -277,6 +278,11 @@ def _check_plan(job: Job, plan: Plan) -> None:
         raise BadInput("the payload needs the job's inputs, and stage-in is left out; give --in DIR of an earlier run")
     if plan.has(Phase.STAGE_OUT) and not plan.has(Phase.PAYLOAD):
         raise BadInput("stage-out needs what the payload wrote, and it is left out; give --in DIR of an earlier run")
+
+
+def _presentable(report: JobUpdate) -> JobUpdate:
+    """Return a report as it may be shown."""
+    return replace(report, files=tuple(replace(file, surl=without_password(file.surl)) for file in report.files))
 
 
 def _tail(path: Path) -> str:

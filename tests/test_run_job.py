@@ -377,7 +377,7 @@ stagers = {read = ["file"]}
 url = "file:///near"
 
 [queues.SITE.storages.FAR]
-url = "far://host/path"
+url = "far://me:canary-3@host/path"
 
 [queues.SITE.storages.BOUND]
 url = "file:///bound"
