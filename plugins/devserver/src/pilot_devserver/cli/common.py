@@ -33,11 +33,9 @@ def log_to_stderr(level: str, clock: Clock) -> None:
     """Send the log of the core and of the server to standard error."""
     from pilot_core.logs import Redactor, set_up_logging
 
+    # its handler takes whatever comes; only the level is each logger's own
     root = set_up_logging(sys.stderr, level, clock, Redactor())
-    ours = logging.getLogger("pilot_devserver")
-    ours.handlers[:] = root.handlers
-    ours.setLevel(root.level)
-    ours.propagate = False
+    logging.getLogger("pilot_devserver").setLevel(root.level)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -56,7 +56,7 @@ class Rule:
             if name == "fault":
                 continue
             if name not in known:
-                raise BadInput(f"{place}.{name}: {_unknown(name, kind, known)}")
+                raise BadInput(f"{place}.{_plain(name)}: {_unknown(name, kind, known)}")
             found[name] = _checked(value, known[name], f"{place}.{name}")
         own = {option.name: found.pop(option.name, option.default) for option in kind.options}
         rule = cls(kind=kind, options=MappingProxyType(own), **found)
@@ -90,7 +90,7 @@ class Rule:
 
     def __str__(self) -> str:
         values = self.to_json()
-        return " ".join([values.pop("fault"), *(f"{name}={value}" for name, value in values.items())])
+        return " ".join([values.pop("fault"), *(f"{name}={_plain(str(value))}" for name, value in values.items())])
 
     def is_for(self, path: str) -> bool:
         """Say whether the endpoint's glob fits a path."""
@@ -158,7 +158,7 @@ def _checked(value: Any, option: Option, place: str) -> Any:
 def _check_number(value: float, option: Option, place: str) -> None:
     """Raise `BadInput` for a number that makes no sense."""
     low, high = option.minimum, option.maximum
-    if not math.isfinite(value) or abs(value) > _LARGEST:
+    if not -_LARGEST <= value <= _LARGEST or not math.isfinite(value):
         raise BadInput(f"{place}: {_shown(value)} is out of range")
     if low is not None and high is not None and not low <= value <= high:
         raise BadInput(f"{place}: {_shown(value)} is out of range; {low:g} to {high:g}")
@@ -190,6 +190,11 @@ def _from_text(text: str, kind: type) -> Any:
     except ValueError:
         pass
     return text
+
+
+def _plain(text: str) -> str:
+    """Return a text as it is if it is a plain word, else so that it takes one line and can be told from the rest."""
+    return text if text.isprintable() and " " not in text and text else repr(text)
 
 
 def _shown(value: Any) -> str:
