@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from pilot_core.api.traffic import Exchange, TrafficListener
     from pilot_core.api.url import shown_url
     from pilot_core.api.watchdog import Violation, Watchdog, Watched
+    from pilot_core.builtin.process_executor import process_executor
     from pilot_core.errors import (
         AuthError,
         BackendUnavailable,
@@ -177,6 +178,7 @@ __all__ = [
     "__version__",
     "deterministic_path",
     "hookimpl",
+    "process_executor",
     "setting",
     "shown_url",
 ]
@@ -206,6 +208,7 @@ _HOME = {
     "pilot_core.api.traffic": "Exchange TrafficListener",
     "pilot_core.api.url": "shown_url",
     "pilot_core.api.watchdog": "Violation Watchdog Watched",
+    "pilot_core.builtin.process_executor": "process_executor",
     "pilot_core.errors": """
         AuthError BackendUnavailable BadInput Cancelled ChecksumMismatch CommunicationError ConfigError
         ExecutorError HandledError JobDescriptionError NoSpace PilotErrorCode PluginError RequestRefused

@@ -117,7 +117,8 @@ def test_imports_of_the_core_point_one_way(checkout):
     for source in checkout.sources("pilot_core/**/*.py"):
         part = source.path.relative_to(checkout.root / "pilot_core").parts[0].removesuffix(".py")
         if part == "__init__":
-            allowed = {"_version", "errors", "api", "hookspecs"}
+            # executors that wrap a payload's command leave its processes to the built-in one
+            allowed = {"_version", "errors", "api", "hookspecs", "builtin"}
         elif part == "builtin":
             allowed = BUILTIN | BUILTIN_MORE.get(source.path.stem, set()) | {"builtin"}
         elif part == "testing":

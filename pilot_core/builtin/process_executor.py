@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pilot_core import CancelToken, Context, Deadline, Executor, Payload, PayloadSpec
     from pilot_core.supervision import Spawner
 
-__all__ = ["ProcessExecutor"]
+__all__ = ["ProcessExecutor", "process_executor"]
 
 NAME = "process"
 VERSION = 1
@@ -74,13 +74,22 @@ class ProcessExecutor:
             self._spawner.close()
 
 
-def _make(settings: NoSettings, context: Context) -> ProcessExecutor:  # noqa: ARG001  (every factory's signature)
+def process_executor(context: Context) -> Executor:
+    """Make the executor `process`, for executors that change a payload's command and leave its processes to this one.
+
+    Containers, sandboxes and wrappers do just that: `start` a spec with another `argv`, put the handle into one of
+    their own, `attach` what they take out of it.
+    """
     from pilot_core.supervision import Spawner  # noqa: PLC0415
 
     given = context.extra.get("spawner")
     if isinstance(given, Spawner):
         return ProcessExecutor(given, own=False)
     return ProcessExecutor(Spawner.start(context.clock), own=True)
+
+
+def _make(settings: NoSettings, context: Context) -> Executor:  # noqa: ARG001  (every factory's signature)
+    return process_executor(context)
 
 
 @hookimpl
