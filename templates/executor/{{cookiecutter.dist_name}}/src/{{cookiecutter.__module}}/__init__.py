@@ -1,0 +1,34 @@
+"""Executor `{{ cookiecutter.name }}` for pilot-core: runs each payload under a command of the site's choice.
+
+A pilot imports this module before it knows whether it needs the executor, so only the hook is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pilot_core import Provider, hookimpl
+
+from {{ cookiecutter.__module }}.settings import Settings
+
+if TYPE_CHECKING:
+    from pilot_core import Context, Executor
+
+    from {{ cookiecutter.__module }}.executor import {{ cookiecutter.__class }}
+
+# YOUR CODE: what must be there, for example ("bin:bwrap",)
+REQUIRES: tuple[str, ...] = ()
+
+
+def make(settings: Settings, context: Context) -> {{ cookiecutter.__class }}:
+    """Make the executor; called once a pilot. Import heavy libraries here, or below."""
+    from {{ cookiecutter.__module }}.executor import {{ cookiecutter.__class }}
+
+    return {{ cookiecutter.__class }}(settings, context)
+
+
+@hookimpl
+def pilot_executors() -> Iterator[Provider[Executor]]:
+    """Offer the executor."""
+    yield Provider(name="{{ cookiecutter.name }}", factory=make, settings=Settings, requires=REQUIRES)
