@@ -47,9 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-level",
         metavar="LEVEL",
-        choices=("debug", "info", "warning", "error"),
-        default="error",
-        help="least level of the replayed pilot's log on standard error: debug, info, warning, error [default: error]",
+        choices=("off", "debug", "info", "warning", "error"),
+        default="off",
+        help="least level of the replayed pilot's log on standard error: debug, info, warning, error, off "
+        "[default: off]",
     )
     parser.epilog = (
         "Exit code 0: everything was as recorded, 1: it diverged, 2: the recording is damaged or of another version. "
@@ -73,7 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
     from pilot_core.replay import replay
 
     def watch(clock: Clock, redactor: Redactor) -> None:
-        set_up_logging(sys.stderr, arguments.log_level, clock, redactor)
+        level = "critical" if arguments.log_level == "off" else arguments.log_level
+        set_up_logging(sys.stderr, level, clock, redactor)
 
     result = replay(arguments.recording, strict=not arguments.any_order, real=arguments.real, watch=watch)
     if arguments.json:

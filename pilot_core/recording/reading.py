@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pilot_core.api.traffic import LOST, STALE
+from pilot_core.api.traffic import LOST
 from pilot_core.errors import BadInput
 from pilot_core.plugins.discovery import API
 from pilot_core.recording.manifest import EVENTS, FORMAT, HAR, MANIFEST, VERSION, Manifest
@@ -131,10 +131,7 @@ def _exchanges(path: Path) -> list[RecordedExchange]:
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise BadInput(f"{path}: entry {number}: {type(error).__name__}: {error}") from None
     found.sort(key=lambda exchange: exchange.began)
-    return [
-        RecordedExchange(**{**vars(exchange), "number": number})
-        for number, exchange in enumerate((each for each in found if each.failure != STALE), start=1)
-    ]
+    return [RecordedExchange(**{**vars(exchange), "number": number}) for number, exchange in enumerate(found, start=1)]
 
 
 def _exchange(entry: Mapping[str, Any]) -> RecordedExchange:

@@ -107,9 +107,12 @@ class ReplayClock:
 
     # -- the turns ---------------------------------------------------------------------------------------------------
 
-    def gate(self) -> None:
-        """Have the updates sent, by their own thread, that were recorded in the job's present state; then signals."""
-        while self._cues.take_heartbeat():
+    def gate(self, *, running: bool = False) -> None:
+        """Have the updates sent, by their own thread, that were recorded in the job's present state; then signals.
+
+        `running` = the job's payload has begun, and its result is not known yet.
+        """
+        while self._cues.take_heartbeat(running=running):
             helper = self._parked()
             if helper is None:
                 break
@@ -135,7 +138,7 @@ class ReplayClock:
             return self._helper_waits(things, until)
         if until is None:
             # for the payload: this is where heartbeats are due, and the reasons for its end come from
-            self.gate()
+            self.gate(running=True)
             return self._really(things, None)
         if _ready(things):
             return True

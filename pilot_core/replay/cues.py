@@ -34,7 +34,7 @@ class Cues:
         self._lock = threading.Lock()
         self._state: tuple[int, str] = (0, "")
         self._calls: defaultdict[_Key, deque[Mapping[str, Any]]] = defaultdict(deque)
-        self._beats: Counter[tuple[int, str]] = Counter()
+        self._beats: Counter[tuple[int, str, bool]] = Counter()
         self._signals: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
         try:
             self._answers = {int(event["call"]): event for event in recording.of("answer")}
@@ -52,7 +52,8 @@ class Cues:
                 key = _key(event["method"], event["request"])
                 self._calls[key].append(event)
                 if event["method"] == "update" and not key[2]:
-                    self._beats[key[1], event["request"]["sub_state"]] += 1
+                    update = event["request"]
+                    self._beats[key[1], update["sub_state"], update["start_time"] is not None] += 1
             elif event["what"] == "state":
                 state = (event["job"], event["new"])
             elif event["what"] == "signal":
@@ -65,13 +66,18 @@ class Cues:
         with self._lock:
             self._state = (job, state)
 
-    def take_heartbeat(self) -> bool:
-        """Say whether one more update was sent in the present state, and count it as sent."""
+    def take_heartbeat(self, *, running: bool) -> bool:
+        """Say whether one more update was sent in the present state, and count it as sent.
+
+        While the payload is `running`, only those count that do not say yet when it began: they knew no result.
+        """
         with self._lock:
-            if self._beats[self._state] <= 0:
-                return False
-            self._beats[self._state] -= 1
-            return True
+            job, state = self._state
+            for started in (False,) if running else (False, True):
+                if self._beats[job, state, started] > 0:
+                    self._beats[job, state, started] -= 1
+                    return True
+            return False
 
     def deliver_signals(self) -> None:
         """Give the pilot the signals that it got in the present state."""

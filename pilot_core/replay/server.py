@@ -10,7 +10,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
-from pilot_core.api.traffic import CALLED_OFF, NOT_CONNECTED, TIMED_OUT
+from pilot_core.api.traffic import CALLED_OFF, NOT_CONNECTED, STALE, TIMED_OUT
 from pilot_core.recording.har import unpacked
 from pilot_core.replay.compare import Message
 
@@ -79,11 +79,16 @@ class ReplayServer:
         """Serve one connection."""
         try:
             with contextlib.suppress(OSError):
-                _Handler(connection, address, self._play)
+                _Handler(connection, address, self._play, self._next_is_stale)
         finally:
             with self._lock:
                 self._open.discard(connection)
             connection.close()
+
+    def _next_is_stale(self) -> bool:
+        """Say whether the next request has to go over a kept connection, which is closed then."""
+        upcoming = self._script.next()
+        return upcoming is not None and upcoming.failure == STALE
 
     def _play(self, message: Message) -> RecordedExchange | None:
         """Find the answer, and let it be the time that it was then."""
@@ -103,9 +108,14 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def __init__(
-        self, connection: socket.socket, address: Any, play: Callable[[Message], RecordedExchange | None]
+        self,
+        connection: socket.socket,
+        address: Any,
+        play: Callable[[Message], RecordedExchange | None],
+        keeps: Callable[[], bool],
     ) -> None:
         self._play = play
+        self._keeps = keeps
         super().__init__(connection, address, None)  # type: ignore[arg-type]
 
     def handle_one_request(self) -> None:
@@ -116,8 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         found = self._play(Message(self.command, self.path, tuple(self.headers.items()), unpacked(body)))
-        # a new connection for every request: which failure is next is not to depend on what was kept
-        self.close_connection = True
+        # a new connection for every request, but for one that has to turn out to be closed
+        self.close_connection = not self._keeps()
         if found is None:
             self._answer(404, "Not Found", (("Content-Type", "text/plain"),), _NO_ANSWER)
         elif found.status:
@@ -125,7 +135,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif found.failure in {TIMED_OUT, CALLED_OFF}:
             # until the pilot has had enough
             self.rfile.read(1)
+            self.close_connection = True
         else:
+            self.close_connection = True
             # a reset, not a polite end
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
@@ -136,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Send an answer."""
         lines = [f"HTTP/1.1 {status} {reason}"]
         lines += [f"{name}: {value}" for name, value in headers if name.lower() not in _OWN_HEADERS]
-        lines += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
+        lines += [f"Content-Length: {len(body)}", *(["Connection: close"] if self.close_connection else []), "", ""]
         self.wfile.write("\r\n".join(lines).encode("latin-1", "replace") + body)
 
 

@@ -103,7 +103,7 @@ class HttpClient:
             except AttemptFailed as error:
                 stale = not (fresh or not request.repeatable or channel.received)
                 if telling:
-                    telling.failed(error, stale=stale)
+                    telling.failed(error, stale=stale and not error.timed_out)
                 if fresh and channel.unconfirmed:
                     self._connector.raise_if_refused(identity, cancel, deadline)
                 if not stale:
