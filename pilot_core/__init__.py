@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pilot_core.api.executor import Executor, Payload, PayloadHandle, PayloadResult, PayloadSpec
     from pilot_core.api.job import BadJob, InputFile, Job, OutputFile, Step
     from pilot_core.api.launcher import LaunchedPilot, Launcher, LaunchRequest
-    from pilot_core.api.provider import KINDS, Context, NoSettings, Provider
+    from pilot_core.api.provider import KINDS, Context, NoSettings, Provider, Stagers
     from pilot_core.api.queue import Queue, QueueSource, Storage, deterministic_path
     from pilot_core.api.server import (
         ExplainsRequests,
@@ -156,6 +156,7 @@ __all__ = [
     "SourceNotFound",
     "StageIn",
     "StageOut",
+    "Stagers",
     "Step",
     "Storage",
     "StoreRequest",
@@ -195,7 +196,7 @@ _HOME = {
     "pilot_core.api.executor": "Executor Payload PayloadHandle PayloadResult PayloadSpec",
     "pilot_core.api.job": "BadJob InputFile Job OutputFile Step",
     "pilot_core.api.launcher": "LaunchedPilot Launcher LaunchRequest",
-    "pilot_core.api.provider": "KINDS Context NoSettings Provider",
+    "pilot_core.api.provider": "KINDS Context NoSettings Provider Stagers",
     "pilot_core.api.queue": "Queue QueueSource Storage deterministic_path",
     "pilot_core.api.server": """
         ExplainsRequests FieldProblem Identity JobFilter JobRecord JobStore ServerProtocol ServerRequest ServerResponse

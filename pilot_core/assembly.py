@@ -181,7 +181,12 @@ class Assembly:
 
     def backends(self, queue: Queue, context: Context) -> Backends:
         """Return the stagers for a queue; none of them is made yet."""
-        return Backends(self.registry, queue, lambda kind, name, hook: self.make(kind, name, context, hook))
+
+        def make(kind: str, name: str, hook: str) -> Any:
+            return self.make(kind, name, replace(context, stagers=made), hook)
+
+        made = Backends(self.registry, queue, make)
+        return made
 
     def services(self, queue: Queue, communicator: Communicator, context: Context) -> Services:
         """Gather what jobs need: executor, extensions and stagers are made before a job is taken."""

@@ -119,6 +119,27 @@ class Backends:
             self._made[key] = self._make("stager", name, hook)
         return self._made[key]
 
+    def stage_in(self, url: str) -> StageIn:
+        """Return the stager that reads from a URL, for one that stands before it; raises `BackendUnavailable`."""
+        found: StageIn = self._serving("pilot_stagein", url)
+        return found
+
+    def stage_out(self, url: str) -> StageOut:
+        """Return the stager that writes to a URL, for one that stands before it; raises `BackendUnavailable`."""
+        found: StageOut = self._serving("pilot_stageout", url)
+        return found
+
+    def _serving(self, hook: str, url: str) -> Any:
+        """Return the first stager, by priority and name, that serves a URL and can be made."""
+        error: HandledError | None = None
+        for stager in sorted(self.stagers(hook, [url]), key=lambda loaded: (loaded.priority, loaded.name)):
+            try:
+                return self.instance(hook, stager.name)
+            except HandledError as failure:
+                error = failure
+        what = f"no stager here serves {scheme_of(url) or 'it'}" if error is None else str(error)
+        raise BackendUnavailable(f"{shown_url(url)}: {what}")
+
 
 class Mover:
     """Moves one job's files, and keeps the ledger of every attempt."""

@@ -676,3 +676,23 @@ def test_a_stager_that_could_not_be_made_is_tried_anew():
     with pytest.raises(PluginError):
         backends.instance("pilot_stagein", "one")
     assert backends.instance("pilot_stagein", "one") == "made"
+
+
+class Making:
+    """Makes stagers by name; one of an unlucky name cannot be made."""
+
+    def __call__(self, kind, name, hook):
+        if name == "broken":
+            raise PluginError("broken: cannot be made")
+        return kind, name, hook
+
+
+def test_a_stager_may_ask_for_the_one_that_serves_a_url():
+    backends = Backends(Shelf(broken=("disk",), fine=("disk",)), Queue(name="Q"), Making())
+    assert backends.stage_in("disk://A/x") == ("stager", "fine", "pilot_stagein")
+    assert backends.stage_out("disk://A/x") == ("stager", "fine", "pilot_stageout")
+    with pytest.raises(BackendUnavailable, match=r"^tape://a/x: no stager here serves tape$"):
+        backends.stage_in("tape://u:secret@a/x")
+    alone = Backends(Shelf(broken=("disk",)), Queue(name="Q"), Making())
+    with pytest.raises(BackendUnavailable, match=r"disk://A/x: broken: cannot be made"):
+        alone.stage_in("disk://A/x")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import logging
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
     from pilot_core.api.clock import Clock
     from pilot_core.api.credential import CredentialSource
+    from pilot_core.api.staging import StageIn, StageOut
     from pilot_core.api.traffic import TrafficListener
 
-__all__ = ["KINDS", "Context", "NoSettings", "Provider"]
+__all__ = ["KINDS", "Context", "NoSettings", "Provider", "Stagers"]
 
 T = TypeVar("T")
 
@@ -39,6 +40,21 @@ _NAME = re.compile(r"[a-z][a-z0-9-]*")
 @dataclass(frozen=True)
 class NoSettings:
     """The settings of a provider that has none."""
+
+
+class Stagers(Protocol):
+    """The pilot's stagers, for a stager that stands before another one: it adds something and hands on the rest.
+
+    Ask when a file is to be moved, not in the factory: the others may not be made yet.
+    """
+
+    def stage_in(self, url: str) -> StageIn:
+        """Return the stager that would read from a URL; raises `BackendUnavailable` if none here does."""
+        ...
+
+    def stage_out(self, url: str) -> StageOut:
+        """Return the stager that would write to a URL; raises `BackendUnavailable` if none here does."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +81,8 @@ class Context:
     """For the User-Agent header."""
     traffic: TrafficListener | None = None
     """Whom a communicator tells every exchange with its server; None = nobody listens, so nothing need be gathered."""
+    stagers: Stagers | None = None
+    """The stagers of this pilot; given to stagers only, None for everything else."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Room for what later versions pass."""
 
