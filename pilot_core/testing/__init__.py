@@ -23,28 +23,78 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pilot_core.testing.clock import FakeClock, SteppedClock
     from pilot_core.testing.kits.base import Kit
+    from pilot_core.testing.kits.catalog import CatalogKit
+    from pilot_core.testing.kits.catalog_server import CatalogServer, Registered
+    from pilot_core.testing.kits.communicator import CommunicatorKit
+    from pilot_core.testing.kits.credential import CredentialKit
+    from pilot_core.testing.kits.dialect import Dialect
     from pilot_core.testing.kits.executor import ExecutorKit
+    from pilot_core.testing.kits.extension import ExtensionKit
+    from pilot_core.testing.kits.issuer import CredentialIssuer
+    from pilot_core.testing.kits.launcher import LauncherKit
+    from pilot_core.testing.kits.otherside import OtherSide
+    from pilot_core.testing.kits.protocol_server import ProtocolServer
+    from pilot_core.testing.kits.queue_site import QueueSite
+    from pilot_core.testing.kits.queue_source import QueueSourceKit
+    from pilot_core.testing.kits.server_protocol import ServerProtocolKit
     from pilot_core.testing.kits.stager import StagerKit
     from pilot_core.testing.kits.storage import DirectoryStorage, Storage
+    from pilot_core.testing.kits.watchdog import WatchdogKit
+    from pilot_core.testing.kits.watched_payload import WatchdogCase
+    from pilot_core.testing.memory_store import MemoryStore
 
 __all__ = [
+    "CatalogKit",
+    "CatalogServer",
+    "CommunicatorKit",
+    "CredentialIssuer",
+    "CredentialKit",
+    "Dialect",
     "DirectoryStorage",
     "ExecutorKit",
+    "ExtensionKit",
     "FakeClock",
     "Kit",
+    "LauncherKit",
+    "MemoryStore",
+    "OtherSide",
+    "ProtocolServer",
+    "QueueSite",
+    "QueueSourceKit",
+    "Registered",
+    "ServerProtocolKit",
     "StagerKit",
     "SteppedClock",
     "Storage",
+    "WatchdogCase",
+    "WatchdogKit",
 ]
 
 _MODULE_OF = {
+    "CatalogKit": "pilot_core.testing.kits.catalog",
+    "CatalogServer": "pilot_core.testing.kits.catalog_server",
+    "CommunicatorKit": "pilot_core.testing.kits.communicator",
+    "CredentialIssuer": "pilot_core.testing.kits.issuer",
+    "CredentialKit": "pilot_core.testing.kits.credential",
+    "Dialect": "pilot_core.testing.kits.dialect",
     "DirectoryStorage": "pilot_core.testing.kits.storage",
     "ExecutorKit": "pilot_core.testing.kits.executor",
+    "ExtensionKit": "pilot_core.testing.kits.extension",
     "FakeClock": "pilot_core.testing.clock",
     "Kit": "pilot_core.testing.kits.base",
+    "LauncherKit": "pilot_core.testing.kits.launcher",
+    "MemoryStore": "pilot_core.testing.memory_store",
+    "OtherSide": "pilot_core.testing.kits.otherside",
+    "ProtocolServer": "pilot_core.testing.kits.protocol_server",
+    "QueueSite": "pilot_core.testing.kits.queue_site",
+    "QueueSourceKit": "pilot_core.testing.kits.queue_source",
+    "Registered": "pilot_core.testing.kits.catalog_server",
+    "ServerProtocolKit": "pilot_core.testing.kits.server_protocol",
     "StagerKit": "pilot_core.testing.kits.stager",
     "SteppedClock": "pilot_core.testing.clock",
     "Storage": "pilot_core.testing.kits.storage",
+    "WatchdogCase": "pilot_core.testing.kits.watched_payload",
+    "WatchdogKit": "pilot_core.testing.kits.watchdog",
 }
 """Where each public name lives."""
 
