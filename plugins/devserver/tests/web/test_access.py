@@ -91,7 +91,7 @@ def test_every_answer_forbids_what_pages_do_not_need(visitor, path):
     policy = headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none';")
     assert "unsafe" not in policy
-    assert (headers["X-Content-Type-Options"], headers["Referrer-Policy"]) == ("nosniff", "no-referrer")
+    assert (headers["X-Content-Type-Options"], headers["Referrer-Policy"]) == ("nosniff", "same-origin")
     assert headers["Cache-Control"] == "no-store"
     assert "style=" not in text
     assert " onclick" not in text
