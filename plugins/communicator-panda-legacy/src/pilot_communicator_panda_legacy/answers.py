@@ -109,7 +109,9 @@ def update_answer(answer: Mapping[str, Any]) -> ServerAnswer:
 
 def job_statuses(answer: Mapping[str, Any], job_ids: Sequence[int]) -> list[JobStatus]:
     """Return the entries of `getStatus`, which come in the order of the question, joined by `+`."""
-    states, attempts = (str(answer.get(name, "")).split("+") for name in ("status", "attemptNr"))
+    if not {"status", "attemptNr"} <= answer.keys():  # the second one is missing where the answer was cut short
+        raise AttemptFailed("the answer to getStatus is not whole")
+    states, attempts = (str(answer[name]).split("+") for name in ("status", "attemptNr"))
     if len(states) != len(job_ids) or len(attempts) != len(job_ids):
         raise AttemptFailed("the answer to getStatus does not fit the question")
     found = []

@@ -78,9 +78,24 @@ class LegacyCommunicator:
         values = encode.encode_update(update, self._log)
 
         def attempt() -> ServerAnswer:
-            return answers.update_answer(self._post("updateJob", values, cancel, deadline))
+            answer = self._post("updateJob", values, cancel, deadline)
+            if "command" not in answer and "metaData" in values:
+                answer = self._without_metadata(values, cancel, deadline)
+            return answers.update_answer(answer)
 
         return self._caller.update(f"updateJob of {update.job_id} ({update.state})", attempt, cancel, deadline)
+
+    def _without_metadata(self, values: Values, cancel: CancelToken, deadline: Deadline) -> dict[str, Any]:
+        """Tell a job's state once more, without its metadata, and return the answer.
+
+        The server answers alike, StatusCode 0 and no command, if it could not keep the metadata because its database
+        is down, and if it does not know the job; the answer to the rest tells the two apart.
+        """
+        rest = {name: value for name, value in values.items() if name != "metaData"}
+        answer = self._post("updateJob", rest, cancel, deadline)
+        if "command" in answer:
+            self._log.warning("job %s: the server took the update without its metadata only", values["jobId"])
+        return answer
 
     def job_status(self, job_ids: Sequence[int], *, cancel: CancelToken, deadline: Deadline) -> Sequence[JobStatus]:
         """Ask what the server believes of some jobs."""
