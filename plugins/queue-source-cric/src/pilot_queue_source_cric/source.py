@@ -47,13 +47,14 @@ class CricQueueSource:
         """Return the document that may hold the queue, and where it is from."""
         settings = self._settings
         if settings.file is not None:
+            deadline.raise_if_passed(f"queue {name}")
             return read_json_file(settings.file), str(settings.file)
         url = settings.url
         if not url and self._context.server_url:
             url = f"{self._context.server_url}/cache/schedconfig/{{queue}}.all.json"
         if not url:
             return MISSING, ""
-        url = url.replace("{queue}", quote(name, safe=""))
+        url = url.replace("{queue}", quote(name, safe="", errors="surrogatepass"))
         return self._fetcher.json(url, cancel=cancel, deadline=deadline), url
 
     def _endpoints(self, entry: Table, cancel: CancelToken, deadline: Deadline) -> Table | None:
