@@ -102,6 +102,19 @@ def test_serve_prints_json_or_an_environment(serve, state_dir, tmp_path):
     assert f"export PILOT_CORE_CERT={state_dir}/pilot-proxy.pem" in out
 
 
+def test_serve_tells_where_its_pages_are_and_only_its_owner_reads_the_key(serve, tmp_path):
+    served = serve("--ready-file", str(tmp_path / "ready"))
+    assert served.facts["web"].startswith("http://127.0.0.1:")
+    assert "/?key=" in served.facts["web"]
+    assert (tmp_path / "ready").stat().st_mode & 0o777 == 0o600
+    out, err, _ = served.end(signal.SIGTERM)
+    assert f"web:          {served.facts['web']}\n" in out
+    assert served.facts["web"].rpartition("=")[2] not in err
+    served = serve("--no-web")
+    assert served.facts["web"] == ""
+    assert "web:" not in served.end(signal.SIGTERM)[0]
+
+
 def test_two_servers_in_one_directory_one_after_the_other_share_jobs_and_keys(serve, tmp_path, state_dir):
     first = serve()
     assert run(tmp_path, "submit", "--state-dir", state_dir, "--transformation", "true").stdout == "1\n"
@@ -116,6 +129,8 @@ def test_two_servers_in_one_directory_one_after_the_other_share_jobs_and_keys(se
     ("arguments", "message"),
     [
         (["--port", "99999"], "cannot listen on 127.0.0.1 port 99999"),
+        (["--web-port", "99999"], "cannot listen on 127.0.0.1 port 99999"),
+        (["--web-port", "1", "--no-web"], "argument --no-web: not allowed with argument --web-port"),
         (["--ready-fd", "77"], "--ready-fd 77: not an open pipe or socket"),
         (["--lifeline-fd", "0"], "--lifeline-fd 0: not an open pipe or socket"),
         (["--database", "/dev/null/x"], "database /dev/null/x: unable to open database file"),

@@ -169,7 +169,7 @@ def _facts(job: JobRecord, concealer: Concealer) -> Markup:
             ("user", job.user),
             ("node", job.node),
             ("pilot reported", pill(job.reported_state) if job.reported_state else ""),
-            ("next answer says", element("code", job.command) if job.command else ""),
+            ("next answer says", element("code", job.command) if job.command and job.status not in FINAL else ""),
             ("debug", "on" if job.debug else ""),
             ("codes", ", ".join(shown)),
             ("transformation", element("code", str(job.description.get("transformation", "")))),
