@@ -19,13 +19,13 @@ LAYERS = (
     ("settings", "journal", "logs", "checksums", "cleanup", "selection", "signals", "plugins"),
     ("phases", "jobdir"),
     ("supervision", "staging", "reporting", "heartbeat", "payload", "joblog", "outputs", "node"),
-    ("services", "payloadrun"),
+    ("services", "payloadrun", "delivery"),
     ("jobrun",),
     ("pilot_settings",),
     ("assembly", "ending", "jobfile", "offline", "explain"),
     ("onejob",),
     ("recording",),
-    ("pilot", "scaffold"),
+    ("pilot", "scaffold", "checking"),
     ("replay",),
     ("cli",),
     ("__main__",),
@@ -38,6 +38,7 @@ BESIDE = {
     "outputs": {"joblog", "payload", "staging"},
     "joblog": {"payload"},
     "payloadrun": {"services"},
+    "delivery": {"services"},
     "api": {"errors"},
 }
 """Imports within a layer; nothing here may run in a circle."""

@@ -26,6 +26,7 @@ BUILT_IN = {
     "run": ("pilot_core.cli.run", "take jobs from a PanDA server and run them"),
     "run-job": ("pilot_core.cli.run_job", "run one job out of a file, or single phases of it, with no server"),
     "list-plugins": ("pilot_core.cli.list_plugins", "show every plugin that is installed, also those out of order"),
+    "check": ("pilot_core.cli.check", "run a plugin's conformance kits and print a verdict for each clause"),
     "new": ("pilot_core.cli.new", "make the project of a new plugin, ready to test and install"),
     "replay": ("pilot_core.cli.replay", "run the pilot offline against what 'run --record' recorded"),
 }

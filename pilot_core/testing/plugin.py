@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pilot_core.testing.outcomes import DOES_NOT_APPLY, OPTED_OUT
+
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
-__all__ = ["DOES_NOT_APPLY", "OPTED_OUT", "PROPERTY", "Verdict"]
+__all__ = ["PROPERTY", "Verdict"]
 
 pytest.register_assert_rewrite("pilot_core.testing.kits")
 
 PROPERTY = "pilot_core_clause"
 """The user property by which a kit tells of its clauses: kind, entry point and text."""
-OPTED_OUT = "opted out: "
-"""How the reason of a clause begins that the plugin opts out of."""
-DOES_NOT_APPLY = "does not apply: "
-"""How the reason of a clause begins for which the plugin has nothing to test."""
 LONGEST_REASON = 400
 
 

@@ -49,7 +49,9 @@ def run_kit(kit_file: Path, report: Path, *, mutant: str = "", clauses: Sequence
     tests = [f"{kit_file}::TestMutant::{clause}" for clause in clauses] or [str(kit_file)]
     options = ["-q", "-p", "pilot_core.testing.plugin", "-p", "no:cacheprovider", "--kit-report", str(report)]
     options += ["--rootdir", str(kit_file.parent), "-c", os.devnull, "--import-mode=importlib"]
+    # of pytest's own plugins the kits need none, and each costs a start some time
     environment = {**os.environ, VARIABLE: mutant, "PYTHONPATH": str(kit_file.parent.parent)}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", *options, *tests],
         env=environment,

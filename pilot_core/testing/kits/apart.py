@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pilot_core.api.clock import Event, SystemClock
+from pilot_core.api.clock import SystemClock
 
 __all__ = ["Disk", "apart"]
 
@@ -59,10 +59,11 @@ class Disk:
             raise OSError(ctypes.get_errno(), CANNOT)
 
 
-def apart(part: Callable[[], Any], disk: Disk | None = None) -> Any:
+def apart(part: Callable[[], Any], disk: Disk | None = None, *, permissions: bool = False) -> Any:
     """Run `part` in a forked process and return what it returned (plain JSON), or None if that process was killed.
 
-    With a disk, that is mounted first; the test is left out where nobody may. An exception fails the test.
+    With a disk, that is mounted first; the test is left out where nobody may. With `permissions`, those of files count
+    there even for the superuser. An exception fails the test.
     """
     reading, writing = os.pipe()
     with warnings.catch_warnings():
@@ -70,7 +71,7 @@ def apart(part: Callable[[], Any], disk: Disk | None = None) -> Any:
         warnings.simplefilter("ignore")
         child = os.fork()
     if child == 0:
-        _run(part, disk, writing)
+        _run(part, disk, writing, permissions=permissions)
     os.close(writing)
     try:
         told = _listen(child, reading)
@@ -86,13 +87,15 @@ def apart(part: Callable[[], Any], disk: Disk | None = None) -> Any:
     return value
 
 
-def _run(part: Callable[[], Any], disk: Disk | None, pipe: int) -> None:
+def _run(part: Callable[[], Any], disk: Disk | None, pipe: int, *, permissions: bool) -> None:
     """Run the part and say what came of it; does not return."""
     code = 1
     try:
         try:
             if disk:
                 disk.mount()
+            if permissions:
+                _let_permissions_count()
             answer = ["value", part()]
         except OSError as error:
             answer = ["cannot" if error.strerror == CANNOT else "error", f"{type(error).__name__}: {error.strerror}"]
@@ -105,11 +108,21 @@ def _run(part: Callable[[], Any], disk: Disk | None, pipe: int) -> None:
         os._exit(code)
 
 
+def _let_permissions_count() -> None:
+    """Give up the superuser's right to pass over permissions: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH (capset(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    data = (ctypes.c_uint32 * 6)()
+    if libc.capget(header, data):
+        raise OSError(ctypes.get_errno(), "capget")
+    data[0] &= ~0b110
+    if libc.capset(header, data):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
 def _listen(child: int, reading: int) -> str | None:
     """Return what the child says until it ends, None if it said nothing; ends a child that takes too long."""
     clock, parts = SystemClock(), []
-    watched = Event()
-    del watched
     until = clock.monotonic() + PATIENCE
     os.set_blocking(reading, False)
 

@@ -32,7 +32,8 @@ from pilot_core.testing import plugin as reporting
 from pilot_core.testing.kits.canary import CanaryCredential, shows_secret
 from pilot_core.testing.kits.imports import import_of
 from pilot_core.testing.kits.subject import Subject, subject_of
-from pilot_core.testing.plugin import DOES_NOT_APPLY, OPTED_OUT, PROPERTY
+from pilot_core.testing.outcomes import DOES_NOT_APPLY, OPTED_OUT
+from pilot_core.testing.plugin import PROPERTY
 
 __all__ = ["Kit", "Surroundings"]
 
@@ -165,7 +166,8 @@ class Kit:
         yield
         changed = before.changed()
         assert not changed, f"the plugin changed {', '.join(changed)} of the pilot's process"
-        texts = [record.getMessage() + str(record.exc_text or "") for record in caplog.records]
+        records = [*caplog.get_records("setup"), *caplog.get_records("call")]
+        texts = [record.getMessage() + str(record.exc_text or "") for record in records]
         assert not any(map(shows_secret, texts)), "the plugin logged a secret (password, token)"
 
     def _report(self, request: pytest.FixtureRequest) -> None:

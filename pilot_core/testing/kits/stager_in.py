@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
 from pathlib import Path
 
@@ -67,10 +68,15 @@ class StageInClauses(StagerBase):
         assert stage_in.storage.get(FILE) == data_of(4097), "fetching changed the file on the storage"
         stage_in.check_clean(here=False)
 
-    def test_a_fetched_file_is_the_pilots_alone_to_write(self, stage_in: Bench) -> None:
+    @pytest.mark.parametrize("mask", [0o022, 0], ids=["usual umask", "no umask"])
+    def test_a_fetched_file_is_the_pilots_alone_to_write(self, mask: int, stage_in: Bench) -> None:
         """A fetched file is a plain file that its owner can read and neither group nor others can write."""
         stage_in.storage.put(FILE, b"x")
-        stage_in.fetch()
+        before = os.umask(mask)
+        try:
+            stage_in.fetch()
+        finally:
+            os.umask(before)
         mode = (stage_in.here / FILE).lstat().st_mode
         assert stat.S_ISREG(mode), "the fetched file is not a plain file (a link?)"
         assert not mode & 0o022, f"group or others may write the fetched file (mode {mode & 0o7777:o})"
@@ -138,10 +144,13 @@ class StageInClauses(StagerBase):
     def test_a_wrong_checksum_is_refused(self, size: int, wrong: str, stage_in: Bench) -> None:
         """Bytes with another adler32 than the catalogue's are `ChecksumMismatch`, and nothing is left."""
         stage_in.storage.put(FILE, data_of(size))
-        refused(
-            lambda: stage_in.fetch(size=size, checksum=f"adler32:{wrong}"), ChecksumMismatch, what="a wrong checksum"
-        )
-        stage_in.check_clean()
+        for known in (size, None):
+            refused(
+                lambda: stage_in.fetch(size=known, checksum=f"adler32:{wrong}"),  # noqa: B023
+                ChecksumMismatch,
+                what=f"a wrong checksum, {'with' if known is not None else 'without'} a known size",
+            )
+            stage_in.check_clean()
 
     @pytest.mark.parametrize("expected", [0, 1, 4096, 4098, 10**15])
     def test_a_wrong_size_is_refused(self, expected: int, stage_in: Bench) -> None:
@@ -201,6 +210,19 @@ class StageInClauses(StagerBase):
             refused(lambda: stage_in.stat(url=url), *ANY, what=f"asking about {shown}")  # noqa: B023
         stage_in.check_clean()
 
+    def test_what_is_no_file_is_not_fetched(self, stage_in: Bench) -> None:
+        """A directory on the storage is refused, at once; so are named pipes and links that lead nowhere."""
+        stage_in.storage.put("folder/x.dat", b"x")
+        names, place = ["folder"], stage_in.direct
+        if place is not None:
+            os.mkfifo(place.path("pipe"))
+            place.path("nowhere").symlink_to("absent")
+            place.path("circle").symlink_to("circle")
+            names += ["pipe", "nowhere", "circle"]
+        for name in names:
+            refused(lambda: stage_in.fetch(name, to=stage_in.here / FILE), *ANY, what=f"fetching a {name}")  # noqa: B023
+        stage_in.check_clean()
+
     def test_no_url_leads_out_of_the_storage(self, stage_in: Bench) -> None:
         """A URL with `..` in it, plain or encoded, never leads to a file beside the storage."""
         folder = getattr(stage_in.storage, "folder", None)
@@ -229,6 +251,8 @@ class StageInClauses(StagerBase):
             assert found.checksum == checksum_of(name, data), f"stat tells a wrong checksum: {found.checksum}"
         assert stage_in.storage.get(FILE) == data, "asking changed the file"
         stage_in.check_clean()
+        stage_in.storage.put(FILE, data + b"more")
+        assert stage_in.stat().size == size + 4, "stat tells an old size of a file that has changed"
 
     def test_stat_of_a_missing_file_is_source_not_found(self, stage_in: Bench) -> None:
         """`stat` of a file that is not there, or of a directory, is `SourceNotFound`, and makes nothing."""

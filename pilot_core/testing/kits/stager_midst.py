@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pilot_core.api.cancel import CancelToken, Deadline
+from pilot_core.api.clock import Event, SystemClock
 from pilot_core.errors import Cancelled, HandledError, TransferError, TransferTimeout
 from pilot_core.testing.kits.apart import Disk, apart
 from pilot_core.testing.kits.stager_base import (
@@ -26,6 +28,9 @@ from pilot_core.testing.kits.stager_base import (
     refused,
 )
 from pilot_core.testing.kits.within import at_once
+
+if TYPE_CHECKING:
+    from pilot_core.api.staging import FetchRequest
 
 __all__ = ["MidstClauses", "die_midway", "open_descriptors"]
 
@@ -98,6 +103,30 @@ class MidstClauses(StagerBase):
         told: dict[str, Any] = apart(part, disk)
         return told
 
+    def test_permissions_are_kept_and_told(self, stage_in: Bench) -> None:
+        """A file that may not be read, or a directory that may not be written, is an error; not "not found"."""
+        place = stage_in.direct
+        if place is None:
+            self.does_not_apply("the stager does not read the storage's files itself")
+        for name in ("closed.dat", "open.dat"):
+            place.put(name, b"x")
+        place.path("closed.dat").chmod(0)
+        locked = stage_in.here / "locked"
+        locked.mkdir()
+        locked.chmod(0o555)
+        requests = [
+            stage_in.fetch_request("closed.dat"),
+            stage_in.fetch_request("open.dat", to=locked / FILE),
+        ]
+        told = apart(lambda: [_outcome(stage_in, request) for request in requests], permissions=True)
+        for what, kinds in zip(
+            ("a file that may not be read", "a directory that may not be written"), told, strict=True
+        ):
+            first = (kinds or ["nothing"])[0]
+            assert {"TransferError", "AuthError"} & set(kinds), f"{what}: {first} was raised where AuthError is due"
+        assert "SourceNotFound" not in told[0], "a file that may not be read is told as one that is not there"
+        assert listing(stage_in.here) == {"locked"}
+
     # -- the midst -----------------------------------------------------------------------------------------------------
 
     def test_progress_is_told(self, stage_in: Bench) -> None:
@@ -156,6 +185,41 @@ class MidstClauses(StagerBase):
         refused(stage_in.fetch, TransferTimeout, what="a fetch without time")
         stage_in.check_clean()
 
+    def test_a_file_that_shrinks_is_refused(self, stage_in: Bench) -> None:
+        """If the file is cut short while it is read, and its size is known, that is an error and nothing is left."""
+        place = stage_in.direct
+        if place is None:
+            self.does_not_apply("the stager does not read the storage's files itself")
+        place.put(FILE, data_of(MIDWAY))
+
+        def shrink(_: int) -> None:
+            os.truncate(place.path(FILE), 100)
+
+        refused(lambda: stage_in.fetch(size=MIDWAY, progress=shrink), TransferError, what="a file that shrinks")
+        stage_in.check_clean()
+
+    def test_a_transfer_that_waits_can_be_cancelled(self, stage_in: Bench) -> None:
+        """Cancelling from another thread, while the storage says nothing, raises `Cancelled` soon."""
+        stall = getattr(stage_in.storage, "stall", None)
+        if stall is None:
+            self.does_not_apply("the storage fixture has no stall()")
+        stall(FILE, data_of(MIDWAY))
+        begun, clock = Event(), SystemClock()
+
+        def cancel() -> None:
+            clock.wait(begun, until=clock.monotonic() + 2.0)
+            stage_in.cancel.cancel("the kit says so")
+
+        caller = threading.Thread(target=cancel)
+        caller.start()
+        try:
+            refused(
+                lambda: stage_in.fetch(progress=lambda _: begun.set()), Cancelled, what="cancelling a stalled fetch"
+            )
+        finally:
+            caller.join()
+        stage_in.check_clean()
+
     def test_a_file_that_changes_is_not_told_wrong(self, stage_in: Bench) -> None:
         """If the file grows while it is read, that is an error, or the result tells the bytes that were moved."""
         place = stage_in.direct
@@ -163,9 +227,10 @@ class MidstClauses(StagerBase):
             self.does_not_apply("the stager does not read the storage's files itself")
         place.put(FILE, data_of(MIDWAY))
 
-        def grow(_: int) -> None:
-            with place.path(FILE).open("ab") as file:
-                file.write(b"more")
+        def grow(done: int) -> None:
+            if done < MIDWAY:
+                with place.path(FILE).open("ab") as file:
+                    file.write(b"more")
 
         try:
             result = stage_in.fetch(progress=grow)
@@ -233,8 +298,8 @@ class MidstClauses(StagerBase):
         stage_in.storage.put(FILE, b"x" * 5000)
 
         def round_of_calls() -> None:
-            stage_in.fetch()
-            stage_in.stat()
+            stage_in.stager.fetch(stage_in.fetch_request(), **stage_in.limits)
+            stage_in.stager.stat(stage_in.storage.url(FILE), **stage_in.limits)
             for name, checksum, size in (("absent.dat", "", None), (FILE, "adler32:deadbeef", None), (FILE, "", 1)):
                 with contextlib.suppress(HandledError):
                     request = stage_in.fetch_request(name, checksum=checksum, size=size)
@@ -250,8 +315,18 @@ class MidstClauses(StagerBase):
         assert threading.active_count() - before[1] <= 2, "threads are left running"
 
 
+def _outcome(bench: Bench, request: FetchRequest) -> list[str]:
+    """Return the classes of what a fetch raises."""
+    try:
+        bench.fresh().fetch(request, **bench.limits)
+    except Exception as error:  # noqa: BLE001  (told, and judged by the clause)
+        return [kind.__name__ for kind in type(error).__mro__]
+    return []
+
+
 def open_descriptors() -> int:
-    """Return how many descriptors this process has open."""
+    """Return how many descriptors this process has open, without those that nobody holds any more."""
+    gc.collect()
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208  (a number)
 
 

@@ -11,7 +11,11 @@ __all__ = ["DirectoryStorage", "Storage"]
 
 @runtime_checkable
 class Storage(Protocol):
-    """A real storage that the stager under test reaches by URLs, and the kit without the stager."""
+    """A real storage that the stager under test reaches by URLs, and the kit without the stager.
+
+    One that can also be slow has a method `stall(name, data)`: a file that lies there, but of which only a part ever
+    arrives. The kit then tries whether a transfer that waits can be called off.
+    """
 
     def url(self, name: str) -> str:
         """Return the URL of a file; `name` is a relative path, whatever characters it has."""
