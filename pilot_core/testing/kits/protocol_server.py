@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from pilot_core.api.provider import Context
 from pilot_core.api.server import Identity, ServerProtocol, ServerRequest, ServerResponse
 from pilot_core.testing import server_words
 from pilot_core.testing.kits.otherside import BROKEN, FAULTS
-from pilot_core.testing.kits.subject import subject_of
+from pilot_core.testing.kits.subject import Subject, subject_of
 from pilot_core.testing.loopback import HttpRequest, Loopback, Reaction, response_bytes
 from pilot_core.testing.memory_store import MemoryStore
 from pilot_core.testing.tls import TestAuthority
@@ -58,12 +59,18 @@ class _Fault:
 
 def loaded_protocol(plugin: object, folder: Path) -> ServerProtocol:
     """Make the instance of a server protocol: `"server-protocol.NAME"`, or a module or object with its hook."""
-    subject = subject_of(plugin, "server-protocol")
+    subject = _installed(plugin) if isinstance(plugin, str) else subject_of(plugin, "server-protocol")
     (provider,) = subject.providers.values()
     log = logging.getLogger(f"pilot_core.{subject.entry_point}")
     context = Context(clock=SystemClock(), log=log, work_dir=folder)
     protocol: ServerProtocol = provider.factory(provider.settings(), context)
     return protocol
+
+
+@lru_cache
+def _installed(entry_point: str) -> Subject:
+    """Return what an entry point names; looking for it takes longer than many a test."""
+    return subject_of(entry_point, "server-protocol")
 
 
 class ProtocolServer:
@@ -83,16 +90,11 @@ class ProtocolServer:
         self._protocol = loaded_protocol(protocol, folder)
         self._lock = threading.Lock()
         self._faults: deque[_Fault] = deque()
-        self._contexts: dict[str, ssl.SSLContext] = {}
-        self._certificate = "right"
-        if tls:
-            authority = TestAuthority(folder, "Kit Server CA")
-            self.ca_file = authority.ca_file
-            self._contexts = {
-                "right": authority.server_context(),
-                "wrong-name": authority.server_context(host="elsewhere.example"),
-                "expired-certificate": authority.server_context(days=-1),
-            }
+        self._authority = TestAuthority(folder, "Kit Server CA") if tls else None
+        if self._authority:
+            self.ca_file = self._authority.ca_file
+            self._certificate = self._authority.server_context()
+            self._right = self._certificate
         self._loopback = Loopback(self._answer, tls=self._tls_context if tls else None)
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._loopback.port}"
 
@@ -154,8 +156,9 @@ class ProtocolServer:
             raise ValueError(f"fault {name!r}: known are {', '.join(sorted(self.faults))}")
         if name == "refuse":
             self._loopback.refuse()
-        elif name in TLS_FAULTS:
-            self._certificate = name
+        elif self._authority and name in TLS_FAULTS:
+            wrong = {"host": "elsewhere.example"} if name == "wrong-name" else {"days": -1}
+            self._certificate = self._authority.server_context(**wrong)
         else:
             with self._lock:
                 self._faults.append(_Fault(name, times, seconds))
@@ -164,7 +167,8 @@ class ProtocolServer:
         """End every fault."""
         with self._lock:
             self._faults.clear()
-        self._certificate = "right"
+        if self._authority:
+            self._certificate = self._right
         self._loopback.heal()
 
     def requests(self) -> int:
@@ -182,7 +186,7 @@ class ProtocolServer:
     # -- answering -----------------------------------------------------------------------------------------------
 
     def _tls_context(self) -> ssl.SSLContext:
-        return self._contexts[self._certificate]
+        return self._certificate
 
     def _next_fault(self) -> _Fault | None:
         with self._lock:

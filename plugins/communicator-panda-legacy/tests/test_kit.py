@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from pilot_core.testing import CommunicatorKit, ProtocolServer
 
 
 class TestLegacyCommunicator(CommunicatorKit):
-    dropped = {
+    dropped: ClassVar = {
         "JobUpdate.queue": "the server does not keep the queue that an update names",
         "JobRequest.job_type": "it only chooses among labels of test jobs",
         "WorkerStatus.site": "the server looks a worker up by its ids alone",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from pilot_core.testing import CommunicatorKit, ProtocolServer
 
 
 class TestPandaCommunicator(CommunicatorKit):
-    dropped = {
+    dropped: ClassVar = {
         "JobUpdate.queue": "the server does not keep the queue that an update names",
         "JobRequest.job_type": "it only chooses among labels of test jobs",
         "WorkerStatus.site": "update_worker_status has no place for it",
