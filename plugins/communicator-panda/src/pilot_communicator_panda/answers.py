@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pilot_communicator_panda.http import Reply
 
 __all__ = [
+    "NO_METADATA",
     "commands",
     "excerpt",
     "http_failure",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 Redact = Callable[[str], str]
+NO_METADATA = "Failed to add meta_data"
+"""What panda-server 1.0.4 says to an update whose metadata it did not keep; nothing of the update is kept then."""
 _NOT_NOW = frozenset({408, 425, 429, 503})
 """HTTP statuses with which a server turns a request away before it works on it."""
 _NOT_UNDERSTOOD = (

@@ -88,10 +88,24 @@ class PandaCommunicator:
 
         def attempt() -> ServerAnswer:
             envelope = self._post("pilot/update_job", body, cancel, deadline)
+            if envelope.get("message") == answers.NO_METADATA and "meta_data" in body:
+                envelope = self._without_metadata(body, cancel, deadline)
             self._raise_refusal(envelope, "update_job")
             return answers.update_answer(envelope)
 
         return self._caller.update(f"update_job of {update.job_id} ({update.state})", attempt, cancel, deadline)
+
+    def _without_metadata(self, body: Mapping[str, Any], cancel: CancelToken, deadline: Deadline) -> Envelope:
+        """Tell a job's state once more, without its metadata, and return the answer.
+
+        The server answers alike if its database is down, if it does not know the job, and if it cannot keep just this
+        metadata; the answer to the rest tells them apart.
+        """
+        rest = {name: value for name, value in body.items() if name != "meta_data"}
+        envelope = self._post("pilot/update_job", rest, cancel, deadline)
+        if answers.refusal(envelope, "update_job", self._caller.where, self._caller.http.redact) is None:
+            self._log.warning("job %s: the server took the update only without its metadata", body["job_id"])
+        return envelope
 
     def job_status(self, job_ids: Sequence[int], *, cancel: CancelToken, deadline: Deadline) -> Sequence[JobStatus]:
         """Ask what the server believes of some jobs."""
