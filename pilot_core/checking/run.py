@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Checked", "Verdicts", "require_pytest", "run_kits"]
 
 Verdicts = Sequence[Mapping[str, Any]]
-TAIL = 2000
-"""Characters of pytest's output that are worth showing when it could not even begin."""
+_ERROR = re.compile(r"^(E|INTERNALERROR)\W+\w+(\.\w+)*(Error|Exception|Warning): ")
+"""pytest's line with the exception, in the report of something that could not begin."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def _options(target: Target, folder: str, pipe: int) -> list[str]:
 
 def _why(text: str, code: int) -> str:
     """Return in one line why pytest ran no clause."""
-    lines = [line for line in text[-TAIL:].splitlines() if line.startswith(("E  ", "ERROR", "INTERNALERROR"))]
-    told = lines[0].removeprefix("E").strip() if lines else "".join(text.strip().splitlines()[-1:])
+    lines = [line for line in text.splitlines() if line.startswith(("E  ", "ERROR", "INTERNALERROR"))]
+    errors = [line for line in lines if _ERROR.search(line)]
+    told = (errors or lines or text.strip().splitlines()[-1:] or [""])[-1].removeprefix("E").strip()
     return f"{told or 'it said nothing'} (pytest's exit code {code})"
