@@ -479,3 +479,28 @@ def test_an_interrupt_ends_the_command(shelf):
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err == "pilot-core: interrupted\n"
+
+
+OPTS_OUT = HEAD + """
+@hookimpl
+def pilot_stagein():
+    yield Provider(name="tape", factory=make, schemes=frozenset({"tape"}))
+
+KIT_OPT_OUTS = """
+
+
+def test_what_a_plugin_opts_out_of_is_shown_with_its_reason(shelf, listed):
+    shelf.add("pilot-stager-tape", "stager.tape", OPTS_OUT + '{"test_a_stored_file_is_flushed": "tapes have no fsync"}')
+    assert "    opts out of test_a_stored_file_is_flushed: tapes have no fsync\n" in listed("--check").out
+    (row,) = [row for key, row in listed("--check", "--json").rows.items() if key[0] == "stager.tape"]
+    assert row["opt_outs"] == ["test_a_stored_file_is_flushed: tapes have no fsync"]
+    assert row["status"] == "ok"
+    assert "opts out" not in listed().out
+
+
+@pytest.mark.parametrize("value", ['{"test_x": ""}', '{"x": "why"}', '"test_x"', '{"test_x": None}'])
+def test_an_opt_out_without_reason_is_an_error_row(shelf, listed, value):
+    shelf.add("pilot-stager-tape", "stager.tape", OPTS_OUT + value)
+    (row,) = [row for key, row in listed("--check", "--json").rows.items() if key[0] == "stager.tape"]
+    assert row["status"] == "error"
+    assert "KIT_OPT_OUTS" in row["reason"]
