@@ -481,12 +481,15 @@ def test_an_interrupt_ends_the_command(shelf):
     assert err == "pilot-core: interrupted\n"
 
 
-OPTS_OUT = HEAD + """
+OPTS_OUT = (
+    HEAD
+    + """
 @hookimpl
 def pilot_stagein():
     yield Provider(name="tape", factory=make, schemes=frozenset({"tape"}))
 
 KIT_OPT_OUTS = """
+)
 
 
 def test_what_a_plugin_opts_out_of_is_shown_with_its_reason(shelf, listed):
