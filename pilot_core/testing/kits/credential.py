@@ -19,7 +19,7 @@ from pilot_core.errors import AuthError, Cancelled
 from pilot_core.testing.clock import FakeClock
 from pilot_core.testing.kits.base import Kit
 from pilot_core.testing.kits.issuer import CredentialIssuer, Purse
-from pilot_core.testing.kits.judging import Footprint, as_user, full_text, refused, tree
+from pilot_core.testing.kits.judging import Footprint, as_user, refused, tree
 from pilot_core.testing.kits.within import at_once, within
 
 if TYPE_CHECKING:
@@ -99,16 +99,13 @@ class CredentialKit(Kit):
         return ask
 
     @pytest.fixture(autouse=True)
-    def _nothing_tells_a_secret(
-        self, _clause: None, purse: Purse, source: CredentialSource, caplog: pytest.LogCaptureFixture
-    ) -> Iterator[None]:
-        """See after every clause that no secret was logged, and that none shows in the source's repr."""
+    def _nothing_tells_a_secret(self, _clause: None, purse: Purse, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+        """See after every clause that no secret was logged."""
         yield
-        texts = [record.getMessage() + str(record.exc_text or "") for record in caplog.records]
-        errors = [record.exc_info[1] for record in caplog.records if record.exc_info and record.exc_info[1]]
-        shown = any(map(purse.shown_in, [*texts, *map(full_text, errors)]))
+        records = [*caplog.get_records("setup"), *caplog.get_records("call")]
+        texts = [record.getMessage() + str(record.exc_text or "") for record in records]
+        shown = any(map(purse.shown_in, texts))
         assert not shown, "the plugin logged a credential, or a part of one"
-        assert not purse.shown_in(f"{source!r} {source}"), "the source's repr shows a credential"
 
     # -- what is valid -------------------------------------------------------------------------------------------
 
@@ -299,8 +296,9 @@ class CredentialKit(Kit):
     def test_it_leaves_nothing_behind(self, purse: Purse, ask: Ask, tmp_path: Path) -> None:
         """Asking keeps no descriptors, threads or processes, and changes no file; errors neither."""
         purse.issue()
+        before = tree(tmp_path)
         ask()
-        before, footprint = tree(tmp_path), Footprint.now()
+        footprint = Footprint.now()
         for _ in range(30):
             ask()
         changed = before.items() ^ tree(tmp_path).items()

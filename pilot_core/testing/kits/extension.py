@@ -88,8 +88,10 @@ class ExtensionKit(Kit):
     ) -> Iterator[None]:
         """See after every clause that the job's secrets were not logged, and that nothing was printed."""
         yield
-        texts = [record.getMessage() + str(record.exc_text or "") for record in caplog.records]
-        assert not any(shows_secret(text, OWN_SECRET) for text in texts), "the plugin logged a secret of the pilot's"
+        records = [*caplog.get_records("setup"), *caplog.get_records("call")]
+        texts = [record.getMessage() + str(record.exc_text or "") for record in records]
+        shown = any(shows_secret(text, OWN_SECRET) for text in texts)
+        assert not shown, "the plugin logged a secret of the pilot's"
         out = capfd.readouterr().out
         assert not out, f"the plugin printed {out[:80]!r}: the pilot's standard output is for results; use logging"
 

@@ -82,8 +82,9 @@ class Purse:
         return list(dict.fromkeys(line.strip() for line in lines if len(line.strip()) >= 8))
 
     def shown_in(self, text: str) -> bool:
-        """Say whether a text shows any of the secrets."""
-        return any(shows_secret(text, value) for value in self.values())
+        """Say whether a text shows any of the secrets, or half of one."""
+        halves = [half for value in self.values() for half in (value[: len(value) // 2], value[len(value) // 2 :])]
+        return any(shows_secret(text, half) for half in halves)
 
     def uncovered(self, secrets: Sequence[str], secret: str) -> str:
         """Return what of an issued secret would still show after redaction; empty if nothing would."""

@@ -323,7 +323,11 @@ CHANGED = {
 SOURCES = {
     "any-case": ("names are compared without case", AnyCase, ("test_names_are_compared_exactly",)),
     "blanks-stripped": ("blanks around a name are dropped", Canonical, ("test_names_are_compared_exactly",)),
-    "path-joined": ("a name leads out of the directory", Joined, ("test_hostile_names_lead_nowhere", "test_no_file_outside_is_read")),
+    "path-joined": (
+        "a name leads out of the directory",
+        Joined,
+        ("test_hostile_names_lead_nowhere", "test_no_file_outside_is_read"),
+    ),
     "prefix": ("a part of a name is enough", Prefix, ("test_names_are_compared_exactly",)),
     "pattern": ("a name is taken for a pattern", Pattern, ("test_hostile_names_lead_nowhere",)),
     "expression": ("a name is taken for a regular expression", Expression, ("test_hostile_names_lead_nowhere",)),
@@ -333,11 +337,19 @@ SOURCES = {
     "error-kept": ("an error is kept for good", KeptError, ("test_it_goes_on_after_an_error",)),
     "table-shared": ("answers share a table", Shared, ("test_an_answer_is_nobody_elses",)),
     "threads-mixed": ("threads mix up their names", Mixed, ("test_many_may_ask_at_once",)),
-    "malformed-is-unknown": ("malformed data is an unknown queue", MalformedIsUnknown, ("test_malformed_data_is_named_with_its_place",)),
+    "malformed-is-unknown": (
+        "malformed data is an unknown queue",
+        MalformedIsUnknown,
+        ("test_malformed_data_is_named_with_its_place",),
+    ),
     "raw-error": ("an error of the parser gets through", Raw, ("test_malformed_data_is_named_with_its_place",)),
     "raw-key-error": ("a KeyError gets through", RawBuild, ("test_malformed_data_is_named_with_its_place",)),
     "half-queue": ("a field of a wrong type is passed over", Half, ("test_malformed_data_is_named_with_its_place",)),
-    "unchecked": ("storages that are not described are let through", Unchecked, ("test_malformed_data_is_named_with_its_place",)),
+    "unchecked": (
+        "storages that are not described are let through",
+        Unchecked,
+        ("test_malformed_data_is_named_with_its_place",),
+    ),
     "no-place": ("an error does not say where", NoPlace, ("test_malformed_data_is_named_with_its_place",)),
     "many-lines": ("an error has two lines", ManyLines, ("test_malformed_data_is_named_with_its_place",)),
     "unknown-is-an-error": ("an unknown queue is an error", UnknownIsError, ("test_an_unknown_queue_is_none",)),
@@ -350,7 +362,7 @@ SOURCES = {
     "queue-logged": ("the whole queue is logged", Telling, ("test_a_password_in_a_url_is_not_told",)),
     "thread-kept": ("each question leaves a thread", Threads, ("test_it_only_reads",)),
     "slash-kept": ("a storage's URL ends in a slash", Slashes, RIGHT),
-}  # fmt: skip
+}
 
 MUTANTS = [
     Mutant(name=name, fault=fault, caught_by=caught_by, plugin=lambda change=change: Plugin(made(change)))
