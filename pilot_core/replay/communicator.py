@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pilot_core.api.communicator import JobStatus, ServerAnswer
@@ -12,6 +13,7 @@ from pilot_core.recording.values import decode, encode
 from pilot_core.replay.played import recorded_error
 
 if TYPE_CHECKING:
+    from pilot_core.api.cancel import Deadline
     from pilot_core.api.communicator import (
         Acquired,
         Communicator,
@@ -46,16 +48,20 @@ class ReplayedCommunicator:
 
     def is_alive(self, **limits: Any) -> bool:
         """See `Communicator.is_alive`."""
-        return self._call("is_alive", None, lambda inner: inner.is_alive(**limits), bool)
+        return self._call("is_alive", None, limits, lambda inner, limits: inner.is_alive(**limits), bool)
 
     def acquire(self, request: JobRequest, **limits: Any) -> Sequence[Acquired]:
         """See `Communicator.acquire`."""
-        return self._call("acquire", request, lambda inner: inner.acquire(request, **limits), _jobs)
+        return self._call("acquire", request, limits, lambda inner, limits: inner.acquire(request, **limits), _jobs)
 
     def update(self, update: JobUpdate, **limits: Any) -> ServerAnswer:
         """See `Communicator.update`."""
         return self._call(
-            "update", update, lambda inner: inner.update(update, **limits), lambda value: decode(ServerAnswer, value)
+            "update",
+            update,
+            limits,
+            lambda inner, limits: inner.update(update, **limits),
+            lambda value: decode(ServerAnswer, value),
         )
 
     def job_status(self, job_ids: Sequence[int], **limits: Any) -> Sequence[JobStatus]:
@@ -63,34 +69,48 @@ class ReplayedCommunicator:
         return self._call(
             "job_status",
             list(job_ids),
-            lambda inner: inner.job_status(job_ids, **limits),
+            limits,
+            lambda inner, limits: inner.job_status(job_ids, **limits),
             lambda value: [decode(JobStatus, entry) for entry in value],
         )
 
     def worker_status(self, status: WorkerStatus, **limits: Any) -> None:
         """See `Communicator.worker_status`."""
-        self._call("worker_status", status, lambda inner: inner.worker_status(status, **limits), _nothing)
+        self._call(
+            "worker_status", status, limits, lambda inner, limits: inner.worker_status(status, **limits), _nothing
+        )
 
     def worker_node(self, node: WorkerNode, **limits: Any) -> None:
         """See `Communicator.worker_node`."""
-        self._call("worker_node", node, lambda inner: inner.worker_node(node, **limits), _nothing)
+        self._call("worker_node", node, limits, lambda inner, limits: inner.worker_node(node, **limits), _nothing)
 
     def close(self) -> None:
         """Close the communicator."""
         if self._inner is not None:
             self._inner.close()
 
-    def _call(self, method: str, request: Any, call: Callable[[Communicator], T], made: Callable[[Any], T]) -> T:
+    def _call(
+        self,
+        method: str,
+        request: Any,
+        limits: Mapping[str, Any],
+        call: Callable[[Communicator, Mapping[str, Any]], T],
+        made: Callable[[Any], T],
+    ) -> T:
         """Make a call, or play it."""
         plain = encode(request)
         recorded = self._cues.begin(method, plain)
         answer = self._cues.answer_of(recorded) if recorded else None
         if recorded:
+            # the deadline was made just before, when it was earlier here than it was then
+            before = self._clock.monotonic()
             self._clock.reach(float(recorded["at"]))
+            deadline: Deadline = limits["deadline"]
+            limits = {**limits, "deadline": replace(deadline, at=deadline.at + self._clock.monotonic() - before)}
         if self._inner is not None:
             if recorded and answer:
                 self._raise_own(recorded, answer)
-            return call(self._inner)
+            return call(self._inner, limits)
         if recorded is None:
             self._script.differs("after the last call", method, "(nothing)", plain, "request")
             raise RequestRefused(f"the recording has no such call of {method}")

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pilot_core.errors import BadInput
+from pilot_core.errors import BadInput, Cancelled
 
 if TYPE_CHECKING:
     from pilot_core.recording.reading import RecordedExchange, Recording
@@ -105,7 +105,7 @@ class Cues:
         """End this thread, because the recording does."""
         if threading.get_ident() == self._pilot:
             raise EndOfRecording
-        raise SystemExit
+        raise Cancelled("the recording ends here")
 
     def answer_of(self, call: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return how a recorded call ended; None if the recording breaks off before."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pilot_core import errors
@@ -90,10 +90,8 @@ class PlayedExecutor:
     def attach(self, handle: PayloadHandle, **_: Any) -> Payload:
         """Return the payload; see `Executor.attach`."""
         self._clock.gate()
-        found = self._results.next(handle.data["job"])
-        if found is None and not self._whole:
-            self._cues.end_here()
-        return _PlayedPayload(found)
+        broken_off = None if self._whole else self._cues.end_here
+        return _PlayedPayload(self._results.next(handle.data["job"]), broken_off)
 
     def close(self) -> None:
         """Do nothing."""
@@ -102,8 +100,9 @@ class PlayedExecutor:
 class _PlayedPayload:
     """A payload that has ended."""
 
-    def __init__(self, found: Mapping[str, Any] | None) -> None:
+    def __init__(self, found: Mapping[str, Any] | None, broken_off: Callable[[], None] | None) -> None:
         self._found = found
+        self._broken_off = broken_off
         self._ended = Event()
         self._ended.set()
 
@@ -115,6 +114,8 @@ class _PlayedPayload:
 
     def result(self) -> PayloadResult:
         if self._found is None:
+            if self._broken_off:
+                self._broken_off()
             raise errors.ExecutorError("the recording has no result for a payload of this job")
         if "error" in self._found:
             raise recorded_error(self._found["error"])

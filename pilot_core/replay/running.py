@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pilot_core.errors import BadInput, ConfigError, HandledError
+from pilot_core.errors import BadInput, ConfigError, HandledError, PluginError
 from pilot_core.logs import HIDDEN, Redactor
 from pilot_core.pilot import Pilot
 from pilot_core.pilot_settings import PilotSettings
@@ -134,6 +134,7 @@ def replay(
 
 def _run(stage: Stage, made: tuple[PilotSettings, Config], redactor: Redactor) -> int | None:
     """Run the pilot; returns its exit code, or None where the recording breaks off."""
+    recorded = stage.recording.manifest.exit_code
     spawner: Spawner | None = None
     if stage.real:
         from pilot_core.supervision import Spawner as RealSpawner  # noqa: PLC0415
@@ -152,9 +153,9 @@ def _run(stage: Stage, made: tuple[PilotSettings, Config], redactor: Redactor) -
         return pilot.run()
     except EndOfRecording:
         return None
-    except BadInput:
-        raise
     except HandledError as error:
+        if isinstance(error, (BadInput, ConfigError, PluginError)) and error.exit_code != recorded:
+            raise  # of this machine, not of the recording: a communicator that is not installed
         return error.exit_code
     finally:
         if spawner is not None:
@@ -176,7 +177,8 @@ def _settings(recording: Recording, port: int, work: Path, *, real: bool) -> tup
     }
     for entry_point, plugin in manifest.plugins.items():
         kind, _, name = entry_point.partition(".")
-        if kind in _KINDS_TAKEN and (real or kind == "communicator"):
+        # where the communicator is played, it need not be installed
+        if kind in _KINDS_TAKEN and (real or (kind == "communicator" and recording.exchanges)):
             values = {key: value for key, value in plugin.settings.items() if value not in (None, HIDDEN)}
             data.setdefault(kind, {})[name] = values
     config = Config(None, data, {}, {})

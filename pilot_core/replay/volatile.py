@@ -29,7 +29,7 @@ class Volatile:
 
 VOLATILE: Sequence[Volatile] = (
     Volatile("start_time end_time started ended creation_time timestamp", "a time of day"),
-    Volatile("pilot_timing seconds phases.*", "a duration"),
+    Volatile("pilot_timing timing seconds phases.*", "a duration"),
     Volatile("cpu_consumption_time cpu_seconds user_seconds system_seconds", "CPU time"),
     Volatile("max_rss max_rss_kb read_blocks written_blocks", "what the system measured"),
     Volatile("node node_id host_name", "the name of a machine"),

@@ -19,7 +19,7 @@ from pilot_devserver.devserver import DevServer
 
 # pytest's import mode finds no module beside this one
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("e2e_processes", "e2e_site")
+pytest.register_assert_rewrite("e2e_processes", "e2e_recordings", "e2e_site")
 
 from e2e_processes import ServerProcess, environment  # noqa: E402
 from e2e_site import a_site, use_slow_stager  # noqa: E402
