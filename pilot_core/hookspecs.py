@@ -80,6 +80,8 @@ class PilotSpecs:
     def pilot_communicators(self) -> Iterable[Provider[Communicator]]:  # type: ignore[empty-body]
         """Offer clients of a server's protocol (kind `communicator`).
 
+        One that has `read_job`, too (`JobReader`), serves `pilot-core run-job` with its server's job descriptions.
+
         Example::
 
             from pilot_core import Provider, hookimpl

@@ -60,7 +60,7 @@ def going_on_in(job_dir: Path, job_id: int) -> Iterator[PayloadHandle | None]:
 
     Gives the handle of a payload whose end was not seen: the pilot that started it died before.
 
-    Raises `BadInput` for a directory that is no job's or another job's, and for one that is in use.
+    Raises `BadInput` for a directory that is no job's or another job's, and for one that is in use or may be.
     """
     steps = _steps(job_dir)
     taken = next((step.get("panda_id") for step in steps if step.get("step") == "acquired"), None)
@@ -72,19 +72,28 @@ def going_on_in(job_dir: Path, job_id: int) -> Iterator[PayloadHandle | None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BadInput(f"{job_dir}: another pilot-core works in it; wait for its end") from None
-        yield _unended(steps)
+        yield _unended(job_dir, steps)
     finally:
         os.close(descriptor)
 
 
-def _unended(steps: Sequence[Mapping[str, Any]]) -> PayloadHandle | None:
-    """Return the handle of the last payload, unless its end is in the journal."""
+def _unended(job_dir: Path, steps: Sequence[Mapping[str, Any]]) -> PayloadHandle | None:
+    """Return the handle of the last payload, unless its end is in the journal.
+
+    Raises `BadInput` for one that nobody can find: its pilot died in between.
+    """
+    reported = False
     for step in reversed(steps):
-        if step.get("step") == "payload-ended":
+        name = step.get("step")
+        if name == "payload-ended":
             return None
-        if step.get("step") == "payload-started":
+        if name == "payload-started":
             with suppress(KeyError, TypeError):
                 return PayloadHandle.from_json(step["handle"])
+        reported = reported or name == "report-ready"
+        if name in {"payload-starting", "payload-started"} and not reported:
+            raise BadInput(f"{job_dir}: the pilot died as it started the payload, which may still run; begin anew")
+        if name == "payload-starting":
             return None
     return None
 

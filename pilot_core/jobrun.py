@@ -7,7 +7,7 @@ journal before it takes effect and is then told to the event hooks and, by the h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from pilot_core.api.cancel import CancelToken
 from pilot_core.api.communicator import JobUpdate
 from pilot_core.api.events import JobState, Outcome, TaskInfo
 from pilot_core.cleanup import remove_tree
+from pilot_core.delivery import Delivery
 from pilot_core.errors import Cancelled, HandledError, PilotErrorCode
 from pilot_core.heartbeat import Heartbeat
 from pilot_core.jobdir import JOURNAL, LOG, new_job_dir, set_aside
@@ -148,16 +149,18 @@ class JobRun:
         """Run the job to its end; what goes wrong is in the outcome and in the report."""
         self._heartbeat.start(self._update, self._heard)
         job_log: JobLog | None = None
-        with self._judged("pilot"):
-            job_log = self._open()
-            # after that, so that the job's own log has it
-            self._log.info(
-                "job %d taken: %.300s", self.job.id, f"{self.job.transformation} {self.job.parameters}".strip()
-            )
-            self._work()
         try:
+            with self._judged("pilot"):
+                job_log = self._open()
+                # after that, so that the job's own log has it
+                self._log.info(
+                    "job %d taken: %.300s", self.job.id, f"{self.job.transformation} {self.job.parameters}".strip()
+                )
+                self._work()
             return self._finish(job_log)
         finally:
+            # whatever ends it, nothing of it goes on
+            self._heartbeat.stop(0.0)
             if job_log:
                 job_log.close()
             self._journal.close()
@@ -383,11 +386,9 @@ class JobRun:
         report = FinalReport(update=facts.final_update(self._update(), now, services.redactor.clean), made=now)
         self._journal.record("report-ready", report=report.to_json())
         self._heartbeat.stop(HEARTBEAT_PATIENCE)
-        try:
-            answer = self._send(report)
-        except HandledError as error:
+        answer = Delivery(services, self._log).deliver(report, stopping=self._stopping, now=self._now)
+        if answer is None:
             services.hooks.heartbeat(report.update, None)
-            self._keep(report, error)
             return False
         services.redactor.add(answer.pilot_secrets.values())
         services.hooks.heartbeat(report.update, answer)
@@ -395,31 +396,6 @@ class JobRun:
             "report-acknowledged", commands=[services.redactor.clean(text) for text in answer.commands]
         )
         return True
-
-    def _send(self, report: FinalReport) -> ServerAnswer:
-        """Send the final report until it is acknowledged; raises `HandledError` when the time for it is over."""
-        services = self._services
-        budget = services.report_budget
-        if not self._stopping.cancelled:
-            with suppress(Cancelled):
-                return report.send(services.communicator, self._clock, budget=budget, cancel=self._stopping)
-        budget = min(budget, services.last_budget)
-        return report.send(services.communicator, self._clock, budget=budget, cancel=self._now)
-
-    def _keep(self, report: FinalReport, error: HandledError) -> None:
-        """Keep a report that could not be delivered."""
-        try:
-            path = report.store(self._services.work_dir / "spool")
-        except OSError as failure:
-            self._log.error(
-                "job %d: the final report (%s) could neither be delivered (%s) nor kept (%s)",
-                self.job.id,
-                report.update.state,
-                error,
-                failure.strerror,
-            )
-            return
-        self._log.error("job %d: the final report could not be delivered (%s); kept in %s", self.job.id, error, path)
 
 
 def _journal_failure(verdict: Verdict, log: logging.LoggerAdapter[logging.Logger]) -> Callable[[OSError], None]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +100,12 @@ class Bench:
         self.processes.append(process)
         return process
 
+    def start_until_runs(self, *words):
+        """Start a job and wait until its payload runs, and the journal has where."""
+        process = self.start(*words)
+        assert any("the payload runs: " in line for line in process.stderr)
+        return process
+
     def fifo(self, name):
         os.mkfifo(self.folder / name)
         return self.folder / name
@@ -124,6 +131,12 @@ class Bench:
         for process in self.processes:
             process.kill()
             process.communicate()
+        # payloads outlive a pilot that was killed
+        for record in self.folder.glob("job-*-*/control/started.json"):
+            with suppress(OSError):
+                pid = json.loads(record.read_text())["payload"][0]
+                if Path(os.readlink(f"/proc/{pid}/cwd")).is_relative_to(self.folder):
+                    os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -286,28 +299,23 @@ def test_a_payload_without_inputs_can_be_run_alone(bench):
 
 
 def test_a_directory_that_another_process_uses_is_refused(bench):
-    reached = bench.fifo("reached")
-    first = bench.start(bench.script(f"echo $$ > {reached}; exec sleep 1000"), "--keep")
-    with reached.open() as told:
-        told.readline()
+    first = bench.start_until_runs(bench.script("exec sleep 1000"), "--keep")
     (kept,) = bench.jobs()
     assert "the payload of an earlier run still runs there" in bench.run("job.toml", "--in", kept).err
     first.send_signal(signal.SIGTERM)
     assert first.wait(PATIENCE) == 143
-    second = bench.start(bench.script(f"echo $$ > {reached}; exec sleep 1000"), "--in", kept)
-    with reached.open() as told:
-        told.readline()
-    assert "another pilot-core works in it" in bench.refused("job.toml", "--only", "payload", "--in", kept)
+    second = bench.start_until_runs(bench.script("exec sleep 1000"), "--in", kept)
+    done = bench.run("job.toml", "--only", "payload", "--in", kept)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.endswith(f"{kept}: another pilot-core works in it; wait for its end\n")
     second.send_signal(signal.SIGTERM)
     assert second.wait(PATIENCE) == 143
 
 
 def test_a_payload_that_outlived_its_pilot_is_not_run_a_second_time(bench):
-    reached, go_on = bench.fifo("reached"), bench.fifo("go-on")
-    job = bench.script(f"echo $$ > {reached}; read line < {go_on}")
-    first = bench.start(job, "--keep")
-    with reached.open() as told:
-        told.readline()
+    go_on = bench.fifo("go-on")
+    job = bench.script(f"read line < {go_on}")
+    first = bench.start_until_runs(job, "--keep")
     first.kill()
     first.wait()
     (kept,) = bench.jobs()
@@ -321,6 +329,22 @@ def test_a_payload_that_outlived_its_pilot_is_not_run_a_second_time(bench):
     assert poll.poll(PATIENCE * 1000)
     os.close(descriptor)
     assert bench.run(bench.script("true"), "--only", "payload", "--in", kept).code == 0
+
+
+def test_a_payload_that_cannot_be_found_is_not_run_a_second_time(bench):
+    """Its pilot died after it had begun to start the payload, and before it knew where that is."""
+    kept = Path(bench.run("job.toml", "--keep", "--json").json["job_dir"])
+    journal = kept / "journal.jsonl"
+    whole = journal.read_text()
+    assert bench.run("job.toml", "--in", kept).code == 0
+    for last in ("payload-starting", "payload-started"):
+        lines = whole.splitlines(keepends=True)
+        while json.loads(lines[-1])["step"] != last:
+            lines.pop()
+        if last == "payload-started":
+            lines[-1] = '{"step": "payload-started"}\n'
+        journal.write_text("".join(lines))
+        assert "the pilot died as it started the payload" in bench.refused("job.toml", "--in", kept)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
