@@ -17,11 +17,17 @@ found by a mark in their environment.
 from __future__ import annotations
 
 import gc
+import os
+import signal
+import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pilot_core.errors import ExecutorError
 from pilot_core.testing.kits.executor_bench import Bench, has_ended
 from pilot_core.testing.kits.executor_end import ExecutorEnd
 from pilot_core.testing.kits.executor_found import ExecutorFound
@@ -78,7 +84,7 @@ class ExecutorKit(ExecutorGiven, ExecutorTold, ExecutorEnd, ExecutorFound):
         for _ in range(2):
             within(first.close, "close of the executor", seconds=PATIENCE * 2)
         again = bench.attach(running.spec, running.handle)
-        assert not has_ended(again), "closing the executor ended the payload"
+        bench.stays(again, "closing the executor, or the watch, ended the payload")
         gate.open()
         assert bench.result(again).exit_code == 3
 
@@ -98,6 +104,37 @@ class ExecutorKit(ExecutorGiven, ExecutorTold, ExecutorEnd, ExecutorFound):
         assert left, f"processes stay below the pilot: {sorted(set(below()) - set(before))}"
         assert eventually(lambda: not _grown(held)), f"descriptors and threads: {_held()} are left, {held} were there"
 
+    def test_the_pilots_signals_and_children_are_its_own(
+        self, bench: Bench, make: Callable[[SystemClock], Executor], clock: SystemClock
+    ) -> None:
+        """The executor sets no signal handler in the pilot, and waits for no child that it did not start."""
+        before = _handlers()
+        child = subprocess.Popen(["/bin/sh", "-c", "exit 5"], stdin=subprocess.DEVNULL)
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        executor = make(clock)
+        bench.owe(executor)
+        running = bench.start(bench.shell("exit 3"), executor)
+        assert bench.result(running).exit_code == 3
+        within(running.payload.close, "close of a payload")
+        within(executor.close, "close of the executor")
+        changed = [str(number) for number, handler in _handlers().items() if before[number] != handler]
+        assert not changed, f"the executor set handlers for signals of the pilot's process: {', '.join(changed)}"
+        code = child.wait()
+        assert code == 5, "the executor waited for a child of the pilot's that is none of its own"
+
+    def test_refused_handles_leave_nothing(self, bench: Bench) -> None:
+        """An `attach` that raises leaves no descriptor or thread behind in the pilot."""
+        running, gate = bench.at_gate()
+        held = _held()
+        wrong = [replace(running.handle, version=running.handle.version + 1), replace(running.handle, executor="other")]
+        wrong += [replace(running.handle, data={**running.handle.data, name: None}) for name in running.handle.data]
+        for handle in wrong * 3:
+            with suppress(ExecutorError):
+                bench.let_go(bench.attach(running.spec, handle))
+        assert eventually(lambda: not _grown(held)), f"descriptors and threads: {_held()} are left, {held} were there"
+        gate.open()
+        assert bench.result(running).ok
+
     def test_many_in_a_row_leave_nothing(self, bench: Bench) -> None:
         """Twenty payloads one after the other leave no descriptor, thread or process behind in the pilot."""
 
@@ -114,6 +151,11 @@ class ExecutorKit(ExecutorGiven, ExecutorTold, ExecutorEnd, ExecutorFound):
         assert eventually(lambda: not _grown(held)), (
             f"before {MANY} payloads the pilot had {held[0]} descriptors and {held[1]} threads, now {_held()}"
         )
+
+
+def _handlers() -> dict[int, object]:
+    """Return what this process does about each signal."""
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}
 
 
 def _held() -> tuple[int, int]:

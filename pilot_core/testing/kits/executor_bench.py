@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from pilot_core.testing.kits.processes import living, sweep
 from pilot_core.testing.kits.second_pilot import SecondPilot
 from pilot_core.testing.kits.within import PATIENCE, within
 
-__all__ = ["LONG", "PATH", "SHORT", "WAIT", "Bench", "Gate", "Running", "has_ended"]
+__all__ = ["LONG", "PATH", "QUIET", "REASON", "SHORT", "WAIT", "Bench", "Gate", "Running", "has_ended"]
 
 PATH = "/usr/bin:/bin"
 """The payloads' PATH. They need `sh`, `cat`, `env`, `ls`, `dd`, `setsid`, and nothing of the pilot's."""
@@ -35,6 +36,10 @@ WAIT = "exec 3<>hold; hold() { while :; do read nothing <&3; done; }"
 
 (Waiting in a `sleep` might lose the signal that comes between its fork and its exec.)
 """
+REASON = "called off: 100 %s {of} it"
+"""Why payloads are ended: for people, and so with characters that mean something elsewhere."""
+QUIET = 0.3
+"""Real seconds in which something that should not happen would have shown itself."""
 MARK = "PILOT_KIT_MARK"
 
 
@@ -176,7 +181,7 @@ class Bench:
     def start(self, spec: PayloadSpec, executor: Executor | None = None) -> Running:
         """Start a payload and find it."""
         chosen = executor or self.executor
-        handle = within(lambda: chosen.start(spec, **self.limits()), "start", seconds=PATIENCE * 2)
+        handle = within(lambda: chosen.start(spec, **self.limits()), "start", seconds=PATIENCE)
         return self.attach(spec, handle, chosen)
 
     def attach(self, spec: PayloadSpec, handle: PayloadHandle, executor: Executor | None = None) -> Running:
@@ -189,11 +194,15 @@ class Bench:
 
     def result(self, running: Running) -> PayloadResult:
         """Wait for the end and return how it came."""
-        ready = self.clock.wait(running, until=self.clock.monotonic() + PATIENCE * 2)
+        ready = self.clock.wait(running, until=self.clock.monotonic() + PATIENCE)
         assert ready, "the payload ended, and its descriptor (fileno) did not become readable"
         result = within(running.payload.result, "result, after the descriptor was readable,")
         _judge(result)
         return result
+
+    def stays(self, running: Running, why: str) -> None:
+        """Fail, with the reason, if a payload ends that should go on."""
+        assert not self.clock.wait(running, until=self.clock.monotonic() + QUIET), why
 
     def run(self, spec: PayloadSpec) -> PayloadResult:
         """Start a payload, wait for its end, return how it came."""
@@ -206,7 +215,7 @@ class Bench:
 
     def reached(self, gate: Gate, running: Running) -> None:
         """Wait until a payload is at a gate."""
-        end = self.clock.monotonic() + PATIENCE * 2
+        end = self.clock.monotonic() + PATIENCE
         self.clock.wait(gate, running, until=end)
         if not gate.take():
             told: object = "it neither ended nor got there"
@@ -239,7 +248,7 @@ class Bench:
         for running in self._running:
             with suppress(Exception):
                 if not has_ended(running):
-                    within(partial(running.payload.end, "the test is over"), "end")
+                    within(partial(running.payload.end, REASON), "end")
             with suppress(Exception):
                 within(running.payload.close, "close")
         for thing in reversed(self._closing):
@@ -268,4 +277,13 @@ def _judge(result: PayloadResult) -> None:
         assert 1 <= result.signal <= 64, f"no such signal: {result}"
     assert "\n" not in result.error, f"an error is one line: {result.error!r}"
     assert result.ok is (result.exit_code == 0)
+    numbers = ("started", "ended", "user_seconds", "system_seconds", "max_rss_kb", "leftovers")
+    for name in (*numbers, "read_blocks", "written_blocks"):
+        value = getattr(result, name)
+        assert isinstance(value, (int, float)), f"{name} is no number: {value!r}"
+        assert value >= 0, f"{name} is negative: {value!r}"
+    try:
+        json.dumps(asdict(result), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        pytest.fail(f"the result (see extra) is no plain JSON, which the journal needs: {error}", pytrace=False)
     assert not shows_secret(repr(result)), "a secret shows in the result"

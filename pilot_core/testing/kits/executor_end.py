@@ -6,11 +6,12 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilot_core.testing.kits.executor_base import ExecutorBase
-from pilot_core.testing.kits.executor_bench import LONG, SHORT, WAIT, Bench, Gate, Running, has_ended
+from pilot_core.testing.kits.executor_bench import LONG, QUIET, REASON, SHORT, WAIT, Bench, Gate, Running, has_ended
 from pilot_core.testing.kits.processes import eventually, zombies
 from pilot_core.testing.kits.within import PATIENCE, within
 
@@ -31,11 +32,14 @@ while :; do read nothing <&3; done
 """
 """Generations of processes that ignore signals; each parent makes its child anew as soon as that dies."""
 HOPPER = """[ -e fuse ] || exit 0
+echo here > gate.reached
 [ "$1" -gt 0 ] || { echo survived > survived; exit 0; }
 setsid sh hopper $(($1 - 1)) &
 """
 """A process that is always another one: it starts its successor, in a session of its own, and ends."""
 HOPS = 4000
+LATE = 4.0
+"""Seconds that killing may take, on a machine that has other things to do."""
 
 
 class ExecutorEnd(ExecutorBase):
@@ -48,9 +52,9 @@ class ExecutorEnd(ExecutorBase):
         script = f'{WAIT}; trap "{asked.script}; echo clean; exit 5" TERM; {ready.reach}; hold'
         running = bench.start(bench.scripted(spec, script))
         bench.reached(ready, running)
-        within(lambda: running.payload.end("called off"), "end (which does not wait for the payload)", seconds=3.0)
+        within(partial(running.payload.end, REASON), "end (which does not wait for the payload)", seconds=3.0)
         bench.reached(asked, running)
-        assert not has_ended(running), "the descriptor tells of the end while the payload still cleans up"
+        bench.stays(running, "the payload was killed within the grace, or its end told, while it still cleans up")
         asked.open()
         result = bench.result(running)
         told = (result.exit_code, result.signal)
@@ -65,7 +69,7 @@ class ExecutorEnd(ExecutorBase):
         script = f'sh child a & setsid sh child b & (setsid sh child c &) ; {WAIT}; trap "wait; exit 6" TERM; hold'
         running = bench.start(bench.scripted(spec, script))
         _count(bench, ready, running, 3)
-        running.payload.end("called off")
+        running.payload.end(REASON)
         result = bench.result(running)
         asked = {name for name in "abc" if (running.spec.cwd / name).exists()}
         what = {"a": "a child", "b": "a child in its own session", "c": "a grandchild that lost its parent"}
@@ -75,7 +79,7 @@ class ExecutorEnd(ExecutorBase):
     def test_a_plain_payload_is_ended_by_sigterm(self, bench: Bench) -> None:
         """A payload that does nothing about it is ended by SIGTERM, which is then its result."""
         running, _ = bench.at_gate(kill_grace=LONG)
-        running.payload.end("called off")
+        running.payload.end(REASON)
         result = bench.result(running)
         assert (result.exit_code, result.signal) == (None, signal.SIGTERM), f"told as {result}"
 
@@ -85,12 +89,36 @@ class ExecutorEnd(ExecutorBase):
         running, gate = bench.at_gate(before=before, after="hold", kill_grace=SHORT)
         gate.open()
         begun = bench.clock.monotonic()
-        running.payload.end("called off")
+        running.payload.end(REASON)
         result = bench.result(running)
         took = bench.clock.monotonic() - begun
         assert (result.exit_code, result.signal) == (None, signal.SIGKILL), f"told as {result}"
-        assert took >= SHORT * 0.9, f"it was killed {took:.2f} s after SIGTERM; kill_grace is {SHORT} s"
+        assert SHORT * 0.9 <= took < SHORT + LATE, f"it was killed {took:.2f} s after SIGTERM; kill_grace is {SHORT} s"
         _nothing_lives(bench)
+
+    def test_asking_again_does_not_put_off_the_end(self, bench: Bench) -> None:
+        """The grace begins with the first `end`; asking again and again does not make it longer."""
+        running, gate = bench.at_gate(before=f'trap "" TERM; {WAIT}', after="hold", kill_grace=QUIET * 4)
+        gate.open()
+        running.payload.end(REASON)
+        for _ in range(20):
+            if bench.clock.wait(running, until=bench.clock.monotonic() + QUIET):
+                break
+            running.payload.end(REASON)
+        assert has_ended(running), "each `end` put off the killing of a payload that ignores SIGTERM"
+        assert bench.result(running).signal == signal.SIGKILL
+
+    def test_a_payload_that_stops_has_not_ended(self, bench: Bench) -> None:
+        """A payload that is stopped (SIGSTOP) and goes on later has not ended meanwhile."""
+        spec = bench.shell("")
+        gate = bench.gate(spec)
+        script = f"({gate.script}; kill -CONT $$) & kill -STOP $$; wait; exit 4"
+        running = bench.start(bench.scripted(spec, script))
+        bench.reached(gate, running)
+        bench.stays(running, "a payload that has stopped is told to have ended")
+        gate.open()
+        result = bench.result(running)
+        assert (result.exit_code, result.signal) == (4, None), f"told as {result}"
 
     def test_a_stopped_payload_is_ended(self, bench: Bench) -> None:
         """A payload that has stopped itself (SIGSTOP) is ended as well."""
@@ -98,7 +126,7 @@ class ExecutorEnd(ExecutorBase):
         gate = bench.gate(spec)
         running = bench.start(bench.scripted(spec, f"{gate.reach}; kill -STOP $$; exit 0"))
         bench.reached(gate, running)
-        running.payload.end("called off")
+        running.payload.end(REASON)
         bench.result(running)
         _nothing_lives(bench)
 
@@ -106,7 +134,7 @@ class ExecutorEnd(ExecutorBase):
         """`end` is not lost on a payload that has just been started."""
         started = [bench.start(bench.shell(f"{WAIT}; hold", kill_grace=SHORT)) for _ in range(5)]
         for running in started:
-            running.payload.end("called off")
+            running.payload.end(REASON)
         for running in started:
             bench.result(running)
         _nothing_lives(bench)
@@ -115,20 +143,21 @@ class ExecutorEnd(ExecutorBase):
         """A second `end` does no harm, nor does one after the end; the result stays the same."""
         running, gate = bench.at_gate(before='trap "" TERM', after="exit 7", kill_grace=LONG)
         for _ in range(2):
-            within(lambda: running.payload.end("called off"), "end")
+            within(partial(running.payload.end, REASON), "end")
+        bench.stays(running, "a second `end` within the grace ended a payload that was asked before")
         gate.open()
         result = bench.result(running)
         assert result.exit_code == 7, f"told as {result}"
-        within(lambda: running.payload.end("too late"), "end, after the payload's end,")
+        within(partial(running.payload.end, "too late"), "end, after the payload's end,")
         assert bench.result(running) == result, "the result changed by an `end` that came after the end"
 
     def test_end_is_for_one_payload(self, bench: Bench) -> None:
         """The end of one payload leaves another one of the same executor alone."""
         one, _ = bench.at_gate(before="setsid cat hold & cat hold &", kill_grace=SHORT)
         other, gate = bench.at_gate(after='trap "" TERM; exit 8')
-        one.payload.end("called off")
+        one.payload.end(REASON)
         assert bench.result(one).signal == signal.SIGTERM
-        assert not has_ended(other), "the end of one payload ended another one"
+        bench.stays(other, "the end of one payload ended another one")
         gate.open()
         assert bench.result(other).exit_code == 8
 
@@ -169,7 +198,7 @@ class ExecutorEnd(ExecutorBase):
         bench.reached(gate, running)
         gate.open()
         bench.reached(asked, running)
-        assert not has_ended(running), "the descriptor tells of the end while a process of the payload lives"
+        bench.stays(running, "the descriptor tells of the end while a process of the payload lives")
         asked.open()
         result = bench.result(running)
         assert result.exit_code == 3, f"told as {result}"
@@ -189,6 +218,21 @@ class ExecutorEnd(ExecutorBase):
         assert result.leftovers == 3, f"three processes outlived the payload's own; told are {result.leftovers}"
         assert result.exit_code == 0
 
+    def test_the_dead_are_no_leftovers(self, bench: Bench) -> None:
+        """A process that has ended, and was not waited for by its parent, is not counted as left."""
+        spec = bench.shell("")
+        child, gate = bench.gate(spec, "child"), bench.gate(spec)
+        # `dd` waits for no child; a shell would
+        script = f"({child.script}) & {gate.reach}; exec dd if={gate.name}.opened of=/dev/null count=1"
+        running = bench.start(bench.scripted(spec, script))
+        bench.reached(child, running)
+        bench.reached(gate, running)
+        child.open()
+        assert eventually(lambda: bool(zombies(*bench.living()))), "its child has not become a zombie"
+        gate.open()
+        result = bench.result(running)
+        assert (result.exit_code, result.leftovers) == (0, 0), f"a process that had ended is counted as left: {result}"
+
     def test_a_family_that_replaces_its_dead_is_gone(self, bench: Bench) -> None:
         """Generations of processes that ignore signals, and replace whoever is killed, are all gone at the end."""
         spec = bench.shell("", kill_grace=0.0)
@@ -198,7 +242,7 @@ class ExecutorEnd(ExecutorBase):
         running = bench.start(bench.scripted(spec, "sh family 6 & wait"))
         try:
             bench.reached(gate, running)
-            running.payload.end("called off")
+            running.payload.end(REASON)
             bench.result(running)
             _nothing_lives(bench)
         finally:
@@ -209,14 +253,21 @@ class ExecutorEnd(ExecutorBase):
         spec = bench.shell("", kill_grace=0.0)
         (spec.cwd / "hopper").write_text(HOPPER)
         (spec.cwd / "fuse").touch()
-        running = bench.start(bench.scripted(spec, f"sh hopper {HOPS}; exit 2"))
+        gate = bench.gate(spec)
+        script = f"sh hopper {HOPS}; read line < {gate.name}.opened; exit 2"
+        running = bench.start(bench.scripted(spec, script))
         try:
+            bench.reached(gate, running)
+            gate.open()
             result = bench.result(running)
+            gate.take()
+            hops = bench.clock.wait(gate, until=bench.clock.monotonic() + QUIET)
+            assert not hops, "the end is told, and a process goes on that is another one each time"
             _nothing_lives(bench)
         finally:
             (spec.cwd / "fuse").unlink(missing_ok=True)
         assert result.exit_code == 2, f"told as {result}"
-        assert not (spec.cwd / "survived").exists(), "it went on to its own end"
+        assert not (spec.cwd / "survived").exists(), "the process went on to its own end"
 
     def test_bystanders_are_left_alone(self, bench: Bench) -> None:
         """Processes that are none of the payload's live on: of the same user, program, directory and environment."""
@@ -227,7 +278,7 @@ class ExecutorEnd(ExecutorBase):
         with _bystanders(spec.cwd, {**spec.environment, "PILOT_KIT_MARK": "bystander"}) as bystanders:
             running = bench.start(spec)
             bench.reached(gate, running)
-            running.payload.end("called off")
+            running.payload.end(REASON)
             result: PayloadResult = bench.result(running)
             assert result.signal == signal.SIGKILL
             hit = [process.args for process in bystanders if process.poll() is not None]

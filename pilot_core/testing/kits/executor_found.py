@@ -16,7 +16,7 @@ import pytest
 from pilot_core.api.executor import Executor, PayloadHandle
 from pilot_core.errors import ExecutorError
 from pilot_core.testing.kits.executor_base import ExecutorBase
-from pilot_core.testing.kits.executor_bench import SHORT, Bench, Running, has_ended
+from pilot_core.testing.kits.executor_bench import REASON, SHORT, Bench, Running, has_ended
 from pilot_core.testing.kits.within import PATIENCE, within
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class ExecutorFound(ExecutorBase):
         pilot.kill()
         running = bench.attach(spec, handle)
         bench.reached(gate, running)
-        assert not has_ended(running), "the descriptor is readable while the payload runs"
+        bench.stays(running, "the payload was ended with its pilot")
         gate.open()
         assert bench.result(running).exit_code == 6
         assert running.out == b"still here\n"
@@ -131,7 +131,7 @@ class ExecutorFound(ExecutorBase):
         running, gate = bench.at_gate(after="exit 3")
         other = bench.attach(running.spec, running.handle)
         within(running.payload.close, "close")
-        assert not has_ended(other), "close ended the payload, or told of its end"
+        bench.stays(other, "close ended the payload, or told of its end")
         gate.open()
         assert bench.result(other).exit_code == 3
 
@@ -168,7 +168,7 @@ class ExecutorFound(ExecutorBase):
                 handle = replace(running.handle, data={**running.handle.data, name: bystander.pid})
                 with suppress(ExecutorError):
                     found = bench.attach(running.spec, handle)
-                    within(lambda one=found: one.payload.end("a test"), "end")  # type: ignore[misc]
+                    within(lambda one=found: one.payload.end(REASON), "end")  # type: ignore[misc]
                 _right_or_refused(bench, running, handle, result.exit_code)
             assert bystander.poll() is None, "a process that is none of the payload's was ended by its number"
 

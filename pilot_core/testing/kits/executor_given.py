@@ -8,13 +8,14 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilot_core.testing.kits.canary import CANARY, shows_secret
 from pilot_core.testing.kits.executor_base import ExecutorBase
 from pilot_core.testing.kits.executor_bench import PATH, Bench
-from pilot_core.testing.kits.processes import living
+from pilot_core.testing.kits.processes import commands
 
 if TYPE_CHECKING:
     import pytest
@@ -69,6 +70,9 @@ class ExecutorGiven(ExecutorBase):
         assert bench.result(running).ok
         arrived = [os.fsdecode(word) for word in running.out.split(b"\0")[:-1]]
         assert arrived == words, f"arguments arrived as {arrived}, not as {words}"
+        running = bench.start(bench.spec("cat", "/proc/self/cmdline"))
+        assert bench.result(running).ok
+        assert running.out == b"cat\0/proc/self/cmdline\0", f"the program is told its name is {running.out!r}"
 
     def test_arguments_of_100_kb_arrive(self, bench: Bench) -> None:
         """A long command line arrives whole."""
@@ -82,8 +86,9 @@ class ExecutorGiven(ExecutorBase):
         with monkeypatch.context() as patch:
             patch.setenv("KIT_OF_THE_PILOT", "the pilot's own")
             given = {"PATH": PATH, "PILOT_KIT_MARK": bench.mark, **VALUES}
-            running = bench.start(bench.spec("/usr/bin/env", "-0", environment=given))
+            running = bench.start(bench.spec("/usr/bin/env", "-0", environment=dict(given)))
             assert bench.result(running).ok, running.err.decode(errors="replace")
+        assert running.spec.environment == given, "the executor changed the environment of the spec that it was given"
         pairs = [entry.partition(b"=") for entry in running.out.split(b"\0")[:-1]]
         arrived = {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
         added, lost = sorted(set(arrived) - set(given)), sorted(set(given) - set(arrived))
@@ -97,6 +102,19 @@ class ExecutorGiven(ExecutorBase):
         running, result = bench.run_shell("echo data > written; pwd -P")
         assert result.ok
         assert (running.spec.cwd / "written").read_bytes() == b"data\n", "the payload did not start in spec.cwd"
+
+    def test_directories_may_have_odd_names(self, bench: Bench) -> None:
+        """Blanks, quotes and what shells replace are nothing special in the paths of a spec."""
+        spec = bench.shell("echo out; echo err >&2; echo data > written")
+        cwd = spec.cwd / "a b'c\"d$HOME $(echo x)é"
+        control = spec.control_dir / "a b'c\"d$HOME $(echo x)é"
+        for folder in (cwd, control):
+            folder.mkdir()
+        spec = replace(spec, cwd=cwd, control_dir=control, stdout=cwd / "std out", stderr=cwd / "std'err")
+        running = bench.start(spec)
+        assert bench.result(running).ok
+        assert (running.out, running.err) == (b"out\n", b"err\n")
+        assert (cwd / "written").exists(), "the payload did not start in spec.cwd"
 
     def test_a_program_is_found_by_the_payloads_own_path(self, bench: Bench) -> None:
         """A program's name without a slash is looked for on the PATH of the spec's environment; `./` is `cwd`."""
@@ -192,8 +210,11 @@ class ExecutorGiven(ExecutorBase):
         """A secret in the payload's environment is in no command line, no handle and no repr."""
         variables = {"PATH": PATH, "PILOT_KIT_MARK": bench.mark, "TOKEN": CANARY}
         running, gate = bench.at_gate(environment=variables)
-        shown = [command for command in living(CANARY).values() if shows_secret(command)]
+        shown = [command for command in commands() if shows_secret(command)]
         assert not shown, f"the secret is in the command line of a process: {shown[0][:60]}..."
+        for path in [path for path in running.spec.control_dir.rglob("*") if path.is_file()]:
+            kept = shows_secret(path.read_bytes().decode(errors="replace"))
+            assert not kept or not path.stat().st_mode & 0o077, f"{path.name}: others may read the secret in it"
         assert not shows_secret(repr(running.handle.to_json())), "a secret of the environment is in the handle"
         for what, thing in (("executor", bench.executor), ("payload", running.payload)):
             assert not shows_secret(repr(thing)), f"the repr of the {what} shows a secret of the environment"

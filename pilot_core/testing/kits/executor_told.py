@@ -14,7 +14,7 @@ import pytest
 from pilot_core.api.cancel import CancelToken, Deadline
 from pilot_core.errors import Cancelled, ExecutorError, HandledError
 from pilot_core.testing.kits.executor_base import ExecutorBase
-from pilot_core.testing.kits.executor_bench import PATH, Bench
+from pilot_core.testing.kits.executor_bench import PATH, QUIET, Bench
 from pilot_core.testing.kits.within import within
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ CODES = (0, 1, 2, 3, 63, 64, 77, 100, 125, 126, 127, 128, 129, 130, 137, 143, 19
 SIGNALS = ("HUP", "INT", "QUIT", "ABRT", "KILL", "SEGV", "PIPE", "ALRM", "TERM", "USR1", "XCPU")
 BURN = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"
 """About 0.2 s of CPU."""
-QUIET = 0.3
-"""Real seconds in which a payload that was started wrongly would have shown itself."""
 TOLERANCE = 1.5
 """Seconds by which times may be off: batch systems tell whole ones."""
 
@@ -47,10 +45,12 @@ class ExecutorTold(ExecutorBase):
     def test_signals_are_told_as_signals(self, bench: Bench) -> None:
         """A payload that a signal ended has that signal's number and no exit code (never 128 + n)."""
         started = [(name, bench.start(bench.shell(f"ulimit -c 0; kill -{name} $$; exit 9"))) for name in SIGNALS]
+        started.append(("RTMIN+3", bench.start(bench.shell("kill -37 $$; exit 9"))))
         for name, running in started:
             result = bench.result(running)
             told = (result.exit_code, result.signal)
-            assert told == (None, signal.Signals[f"SIG{name}"]), f"a payload that SIG{name} ended is told as {result}"
+            number = 37 if name == "RTMIN+3" else signal.Signals[f"SIG{name}"]
+            assert told == (None, number), f"a payload that SIG{name} ended is told as {result}"
 
     def test_a_shells_word_for_a_signal_is_an_exit_code(self, bench: Bench) -> None:
         """A payload whose child was killed, and that exits with 137 itself, exited with 137: no signal ended it."""
@@ -78,6 +78,8 @@ class ExecutorTold(ExecutorBase):
         }[case]
         result = bench.run(replace(spec, argv=argv))
         assert result.error, f"{argv!r} cannot be executed, and that is told as {result}"
+        if case in {"missing", "not-on-path"}:
+            assert "kit-prog" in result.error, f"the error does not name the program: {result.error!r}"
         assert not result.ok
         assert bench.run(bench.shell("exit 0")).ok, "after that no payload can be started any more"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pilot_core.api.clock import SystemClock
 
-__all__ = ["below", "eventually", "living", "sweep", "zombies"]
+__all__ = ["below", "commands", "eventually", "living", "sweep", "zombies"]
 
 LOOK = 0.01
 """Seconds between two looks at what tells nobody that it has changed."""
@@ -18,7 +18,7 @@ SWEEP = 5.0
 """Real seconds that killing everything may take, however fast it multiplies."""
 
 
-def eventually(condition: Callable[[], bool], *, seconds: float = 5.0) -> bool:
+def eventually(condition: Callable[[], bool], *, seconds: float = 3.0) -> bool:
     """Say whether a condition comes true in time: for what has no descriptor, such as the end of a zombie."""
     clock = SystemClock()
     end = clock.monotonic() + seconds
@@ -43,6 +43,11 @@ def living(mark: str) -> dict[int, str]:
     return found
 
 
+def commands() -> list[str]:
+    """Return the command lines of all processes, as everybody sees them."""
+    return [_read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace") for pid in _pids()]
+
+
 def sweep(mark: str) -> None:
     """Kill every process that has the mark, and those that they start meanwhile."""
 
@@ -57,22 +62,23 @@ def sweep(mark: str) -> None:
     eventually(swept, seconds=SWEEP)
 
 
-def zombies() -> set[int]:
-    """Return the pids of zombies below this process."""
-    return {pid for pid, state in below().items() if state == "Z"}
+def zombies(*parents: int) -> set[int]:
+    """Return the pids of zombies below this process, or below others."""
+    return {pid for pid, state in below(*parents).items() if state == "Z"}
 
 
-def below() -> dict[int, str]:
-    """Return pid -> state letter (proc(5)) of every process below this one."""
+def below(*roots: int) -> dict[int, str]:
+    """Return pid -> state letter (proc(5)) of every process below this one, or below others."""
     parents, states = {}, {}
     for pid in _pids():
         fields = _read(pid, "stat").rpartition(b")")[2].split()
         if len(fields) > 1:
             states[pid], parents[pid] = fields[0].decode(), int(fields[1])
-    tree = {os.getpid()}
+    above = frozenset(roots or (os.getpid(),))
+    tree = set(above)
     while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
         tree |= more
-    return {pid: states[pid] for pid in tree if pid in states and pid != os.getpid()}
+    return {pid: states[pid] for pid in tree if pid in states and pid not in above}
 
 
 def _pids() -> list[int]:
