@@ -15,24 +15,34 @@ __all__ = ["Executor", "Payload", "PayloadHandle", "PayloadResult", "PayloadSpec
 
 @dataclass(frozen=True, kw_only=True)
 class PayloadSpec:
-    """One payload to run, complete: an executor adds nothing of the pilot's own environment to it."""
+    """One payload to run, complete: an executor adds nothing of the pilot's own environment to it.
+
+    Nor anything else of the pilot's: standard input is empty, no other descriptor is open, every signal has its default
+    effect, and the payload is in no process group of the pilot's. The spec itself is not changed.
+    """
 
     job_id: int
     """The PandaID, for log lines and names."""
     argv: tuple[str, ...]
-    """Program and arguments; no shell is involved unless the job's queue asked for one."""
+    """Program and arguments; no shell is involved unless the job's queue asked for one.
+
+    A program without a slash is looked for on the PATH of `environment`; a relative path is relative to `cwd`.
+    """
     cwd: Path
     """The job's directory, where the payload starts; exists."""
     environment: Mapping[str, str]
     """The payload's whole environment."""
     stdout: Path
-    """Where its standard output goes; does not exist yet."""
+    """Where its standard output goes, as it is written; does not exist yet. A link that is there is not followed."""
     stderr: Path
-    """Where its standard error goes; does not exist yet."""
+    """Where its standard error goes, likewise."""
     control_dir: Path
     """A directory of the pilot's, beside and not below `cwd`, for the executor's own records; exists."""
     kill_grace: float = 10.0
-    """Seconds between asking the payload's processes to end (SIGTERM) and ending them (SIGKILL)."""
+    """Seconds between asking the payload's processes to end (SIGTERM) and ending them (SIGKILL).
+
+    Also for processes that still live after the payload's own end.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +92,7 @@ class PayloadResult:
     error: str = ""
     """Why the payload could not be started (no such file, not executable ...); empty if it was."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever else the executor measured."""
+    """Whatever else the executor measured: plain JSON, for the journal."""
 
     @property
     def ok(self) -> bool:
@@ -98,18 +108,21 @@ class Payload(Protocol):
         ...
 
     def end(self, reason: str) -> None:
-        """Ask for its end, SIGTERM first and SIGKILL after the spec's grace; returns at once."""
+        """Ask for its end, SIGTERM first and SIGKILL after the spec's grace; returns at once.
+
+        All its processes are asked, and no others. Asking again, or after the end, changes nothing.
+        """
         ...
 
     def result(self) -> PayloadResult:
-        """Return how it ended; call it after the descriptor became readable.
+        """Return how it ended; call it after the descriptor became readable. It is the same for whoever asks.
 
-        Raises `ExecutorError` if the record of its end is missing.
+        Raises `ExecutorError` if it still runs, or if the record of its end is missing.
         """
         ...
 
     def close(self) -> None:
-        """Free what watching it needs; the payload itself is not touched."""
+        """Free what watching it needs; the payload itself is not touched. May be called again."""
         ...
 
 
@@ -120,14 +133,17 @@ class Executor(Protocol):
         """Start the payload and return its handle, at once.
 
         Raises `ExecutorError` when the executor itself cannot work. A program that cannot be executed is the
-        payload's result, not an exception.
+        payload's result, not an exception. A cancelled `cancel` or a deadline that has passed starts nothing.
         """
         ...
 
     def attach(self, handle: PayloadHandle, *, cancel: CancelToken, deadline: Deadline) -> Payload:
-        """Find a started payload again; also one that has ended meanwhile. Raises `ExecutorError`."""
+        """Find a started payload again; also one that has ended meanwhile. More than one may watch it.
+
+        Raises `ExecutorError`, for a handle that is another executor's, of another version or damaged, too.
+        """
         ...
 
     def close(self) -> None:
-        """Free the executor's resources; running payloads go on."""
+        """Free the executor's resources; running payloads go on. May be called again."""
         ...
