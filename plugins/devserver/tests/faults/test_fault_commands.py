@@ -142,6 +142,12 @@ def test_what_cannot_be_done_is_one_line(tmp_path, arguments, message):
     assert done.stderr.count("\n") == 1
 
 
+def test_what_never_struck_is_told_in_the_end(serve, tmp_path):
+    (tmp_path / "s.toml").write_text('[[faults]]\nfault = "hang"\nendpoint = "update_jbo"\n')
+    log = serve("--state-dir", tmp_path / "state", "--scenario", tmp_path / "s.toml").end()
+    assert "fault 1 never struck, 0 requests were of its kind: hang endpoint=update_jbo" in log.splitlines()[-1]
+
+
 def test_faults_are_removed_one_by_one(serve, tmp_path):
     state = tmp_path / "state"
     serve("--state-dir", state)

@@ -55,6 +55,11 @@ class Changes:
         """Leave nothing behind; called when `ended` of `go_down` is done."""
         if self._unsubscribe is not None:
             self._unsubscribe()
+        for fault in self._faults.rules():
+            if not fault.fired:
+                _log.info(
+                    "fault %d never struck, %d requests were of its kind: %s", fault.number, fault.seen, fault.rule
+                )
         if self._coming_back is not None:
             await self._coming_back
         if self._doors is not None:
