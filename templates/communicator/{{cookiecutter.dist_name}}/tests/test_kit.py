@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from pilot_core import JobRequest, JobUpdate, ServerRequest, ServerResponse
-from pilot_core.testing import CommunicatorKit, ProtocolServer
+from pilot_core.testing import CommunicatorKit, ProtocolServer, ServerProtocolKit
 
 # YOUR CODE: what your protocol has no place for, with the reason
 DROPPED = {"JobRequest.job_type": "the development server does not choose jobs by it"}
@@ -49,10 +49,7 @@ class Dialect:
     def update(self, update: JobUpdate) -> ServerRequest:
         """Tell a job's state."""
         # YOUR CODE: every field that your protocol carries
-        values: dict[str, Any] = {}
-        return post(
-            "update", {"job_id": update.job_id, "attempt": update.attempt, "state": update.state, "values": values}
-        )
+        return post("update", update.to_json())
 
     def commands(self, response: ServerResponse) -> Sequence[str] | None:
         """Read the commands for a job."""
@@ -80,3 +77,19 @@ def read(response: ServerResponse) -> Any:
     """Return an answer, None if it is a refusal."""
     told = json.loads(response.body)
     return told if response.status == 200 and told["ok"] else None
+
+
+class Test{{ cookiecutter.__class }}Server(ServerProtocolKit):
+    """The clauses for the server's side, over a store in memory."""
+
+    dropped = DROPPED
+
+    @pytest.fixture
+    def plugin(self) -> str:
+        """The plugin, by its entry point."""
+        return "server-protocol.{{ cookiecutter.name }}"
+
+    @pytest.fixture
+    def dialect(self) -> Dialect:
+        """How a client speaks."""
+        return Dialect()

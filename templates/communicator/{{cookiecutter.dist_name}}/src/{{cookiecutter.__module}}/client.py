@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pilot_core import CommunicationError, HandledError, JobStatus, ServerAnswer
 
 from {{ cookiecutter.__module }}.http import Http, Trouble
-from {{ cookiecutter.__module }}.translate import acquired, update_words
+from {{ cookiecutter.__module }}.translate import acquired
 
 if TYPE_CHECKING:
     from pilot_core import (
@@ -60,7 +60,7 @@ class {{ cookiecutter.__class }}:
 
     def update(self, update: JobUpdate, *, cancel: CancelToken, deadline: Deadline) -> ServerAnswer:
         """Tell a job's state until the server has acknowledged it."""
-        told = self._call("update", update_words(update), cancel, deadline, repeat=True)
+        told = self._call("update", update.to_json(), cancel, deadline, repeat=True)
         return ServerAnswer(
             commands=tuple(map(str, told.get("commands") or ())), pilot_secrets=dict(told.get("pilot_secrets") or {})
         )

@@ -1,14 +1,12 @@
-"""Between pilot-core's neutral values and the words of the protocol.
+"""What a job's description means: from the words of the protocol to pilot-core's neutral `Job`.
 
-The words here are PanDA's: what the development server keeps, so that its side has nothing to translate. A server of
-yours has its own; whatever it cannot carry is named in `tests/test_kit.py`, with the reason.
+The words here are PanDA's, as the development server keeps jobs; a server of yours has its own. What a pilot tells
+needs no translation: this protocol takes `JobUpdate` as it is.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -16,83 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pilot_core import BadJob, InputFile, Job, OutputFile, PilotErrorCode, Step
 
 if TYPE_CHECKING:
-    from pilot_core import Acquired, FileReport, JobUpdate
-
-# -- what is told ------------------------------------------------------------------------------------------------------
-
-UPDATE_WORDS = {
-    "sub_state": "job_sub_status", "queue": "site_name", "node": "node", "pilot_id": "pilot_id", "batch_id": "batch_id",
-    "scheduler_id": "scheduler_id", "core_count": "core_count", "cpu_seconds": "cpu_consumption_time",
-    "cpu_unit": "cpu_consumption_unit", "max_rss_kb": "max_rss", "input_files": "n_input_files", "events": "n_events",
-    "payload_exit_code": "trans_exit_code", "payload_error_code": "exe_error_code", "payload_error": "exe_error_diag",
-    "pilot_error_code": "pilot_error_code", "pilot_error": "pilot_error_diag",
-}  # fmt: skip
-"""Field of `JobUpdate` -> word, for those whose value goes as it is."""
-LONGEST = {
-    "job_sub_status": 80, "node": 128, "pilot_id": 200, "batch_id": 80, "scheduler_id": 128, "pilot_timing": 100,
-    "cpu_consumption_unit": 128, "exe_error_diag": 500, "pilot_error_diag": 500, "job_metrics": 500,
-}  # fmt: skip
-"""Characters that the server takes; with more it would lose the whole update."""
-LONGEST_LOG, LONGEST_STDOUT = 4000, 2048
-
-
-def update_words(update: JobUpdate) -> dict[str, Any]:
-    """Return an update as the server takes it; what is not known is left out, what is too long is cut."""
-    # YOUR CODE: the words of your protocol
-    values: dict[str, Any] = {word: getattr(update, field) for field, word in UPDATE_WORDS.items()}
-    values["start_time"], values["end_time"] = moment(update.start_time), moment(update.end_time)
-    values["pilot_timing"] = joined("|", [str(number) for number in update.timing], LONGEST["pilot_timing"])
-    pairs = [f"{name}={value}" for name, value in update.metrics.items()]
-    values["job_metrics"] = joined(" ", pairs, LONGEST["job_metrics"])
-    if update.files:
-        values["job_output_report"] = json.dumps({file.lfn: file_words(file) for file in update.files})
-    if update.metadata:
-        values["meta_data"] = json.dumps(update.metadata)
-    # of these the end says more
-    values["pilot_log"] = clean(update.log_extract)[-LONGEST_LOG:]
-    values["stdout"] = clean(update.stdout)[-LONGEST_STDOUT:]
-    told = {
-        word: clean(value)[: LONGEST.get(word)] if isinstance(value, str) else value for word, value in values.items()
-    }
-    return {
-        "job_id": update.job_id,
-        "attempt": update.attempt,
-        "state": update.state,
-        "values": {word: value for word, value in told.items() if value not in (None, "")},
-    }
-
-
-def file_words(file: FileReport) -> dict[str, Any]:
-    """Return one stored file."""
-    name, _, value = file.checksum.partition(":")
-    told = {
-        "guid": file.guid,
-        "fsize": file.size,
-        "md5sum" if name == "md5" else name: value,
-        "surl": file.surl,
-        "endpoint": file.rse,
-        "nevents": file.events,
-    }
-    return {word: value for word, value in told.items() if value not in (None, "")}
-
-
-def moment(seconds: float | None) -> str:
-    """Return a wall time in UTC."""
-    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
-
-
-def joined(separator: str, parts: list[str], longest: int) -> str:
-    """Return as many of the parts as there is room for."""
-    text = separator.join(parts)
-    return text if len(text) <= longest else text[: longest + 1].rpartition(separator)[0]
-
-
-def clean(text: str) -> str:
-    """Return a text that any database can hold: no NUL, nothing that is not UTF-8."""
-    return text.replace("\0", "?").encode("utf-8", "replace").decode()
-
-
-# -- what is got -------------------------------------------------------------------------------------------------------
+    from pilot_core import Acquired
 
 TEXTS = {
     "name": "jobName", "label": "prodSourceLabel", "transformation": "transformation",

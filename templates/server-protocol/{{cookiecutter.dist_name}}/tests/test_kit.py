@@ -1,0 +1,77 @@
+"""The protocol does what pilot-core asks of every server protocol: each clause of the kit is a test here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from pilot_core import JobRequest, JobUpdate, ServerRequest, ServerResponse
+from pilot_core.testing import ServerProtocolKit
+
+# YOUR CODE: what your protocol has no place for, with the reason
+DROPPED = {"JobRequest.job_type": "the development server does not choose jobs by it"}
+
+
+class Dialect:
+    """How a client speaks, by the definition of the protocol: written without the communicator's code."""
+
+    needs_role = True
+
+    def acquire(self, request: JobRequest) -> ServerRequest:
+        """Ask for jobs."""
+        return post("acquire", {name: value for name, value in vars(request).items() if value not in (None, "")})
+
+    def acquired(self, response: ServerResponse) -> Sequence[int] | None:
+        """Read the PandaIDs of jobs."""
+        told = read(response)
+        return None if told is None else [job["description"]["PandaID"] for job in told["jobs"]]
+
+    def update(self, update: JobUpdate) -> ServerRequest:
+        """Tell a job's state."""
+        # YOUR CODE: every field that your protocol carries
+        return post("update", update.to_json())
+
+    def commands(self, response: ServerResponse) -> Sequence[str] | None:
+        """Read the commands for a job."""
+        told = read(response)
+        return None if told is None else list(told["commands"])
+
+    def status(self, job_ids: Sequence[int]) -> ServerRequest:
+        """Ask for the states of jobs."""
+        return post("status", {"job_ids": list(job_ids)})
+
+    def statuses(self, response: ServerResponse) -> Mapping[int, str] | None:
+        """Read the states of jobs."""
+        told = read(response)
+        return None if told is None else {row["job_id"]: row["status"] for row in told["jobs"]}
+
+
+def post(call: str, values: Mapping[str, Any]) -> ServerRequest:
+    """Return a request."""
+    body = json.dumps(values).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body))}
+    return ServerRequest(method="POST", path=f"/{{ cookiecutter.name }}/v1/{call}", headers=headers, body=body)
+
+
+def read(response: ServerResponse) -> Any:
+    """Return an answer, None if it is a refusal."""
+    told = json.loads(response.body)
+    return told if response.status == 200 and told["ok"] else None
+
+
+class Test{{ cookiecutter.__class }}(ServerProtocolKit):
+    """The kit's clauses, run on `server-protocol.{{ cookiecutter.name }}` over a store in memory."""
+
+    dropped = DROPPED
+
+    @pytest.fixture
+    def plugin(self) -> str:
+        """The plugin, by its entry point: what is installed is tested."""
+        return "server-protocol.{{ cookiecutter.name }}"
+
+    @pytest.fixture
+    def dialect(self) -> Dialect:
+        """How a client speaks."""
+        return Dialect()
