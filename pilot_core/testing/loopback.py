@@ -11,10 +11,12 @@ import struct
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING
 
 from pilot_core.api.clock import Event, SystemClock
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["HttpRequest", "Loopback", "Reaction", "response_bytes"]
 

@@ -12,8 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from typing_extensions import Self
-
 from pilot_core.api.clock import SystemClock
 from pilot_core.api.provider import Context
 from pilot_core.api.server import Identity, ServerProtocol, ServerRequest, ServerResponse
@@ -25,6 +23,8 @@ from pilot_core.testing.memory_store import MemoryStore
 from pilot_core.testing.tls import TestAuthority
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from pilot_core.api.communicator import JobUpdate, WorkerNode, WorkerStatus
     from pilot_core.api.job import Job
 
