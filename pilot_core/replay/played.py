@@ -271,9 +271,9 @@ class PlayedProgram:
         self._cues = cues
 
     def __call__(self, job: Job, *_: Any, **__: Any) -> str:
-        """Return the program that the payload began with."""
+        """Return the program that the payload began with; nothing is fetched."""
         found = self._results.next(job.id)
-        if found is None:
+        if found is None or "://" not in job.transformation:
             return job.transformation
         if "error" in found:
             raise recorded_error(found["error"])
