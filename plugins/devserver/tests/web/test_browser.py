@@ -50,6 +50,8 @@ def start_chromium(folder):
     service = Service(shutil.which("chromedriver"), env={**os.environ, "HOME": str(folder)})
     driver = webdriver.Chrome(options, service)
     driver.set_script_timeout(PATIENCE)
+    # for elements of a page that is just coming
+    driver.implicitly_wait(PATIENCE)
     return driver
 
 
@@ -71,12 +73,19 @@ class Browser:
 
     def until(self, condition, *given):
         """Wait until a condition in JavaScript holds of the page as it is, without loading it again."""
-        from selenium.common.exceptions import TimeoutException
+        from selenium.common.exceptions import TimeoutException, WebDriverException
 
-        try:
-            self.driver.execute_async_script(UNTIL.replace("CONDITION", f"return {condition};"), *given)
-        except TimeoutException:
-            raise AssertionError(f"never: {condition} {given}\n{self.text('main')}") from None
+        script = UNTIL.replace("CONDITION", f"return {condition};")
+        while True:
+            try:
+                self.driver.execute_async_script(script, *given)
+                return
+            except TimeoutException:
+                raise AssertionError(f"never: {condition} {given}\n{self.text('main')}") from None
+            except WebDriverException as error:
+                # a button was pressed a moment ago: its page comes now
+                if not any(word in str(error) for word in ("unload", "navigation", "context", "aborted")):
+                    raise
 
     def until_text(self, selector, text):
         """Wait until an element is there and has a text in it."""

@@ -33,6 +33,14 @@ class Begun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Facts:
+    jobs: tuple[int, ...]
+    reported: str
+    command: str
+    refusal: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Exchange:
     """One request and its answer. Bodies may be cut; secrets are still in them, see `concealing`."""
 
@@ -81,34 +89,51 @@ class Exchange:
         return replace(body, value=unfold(body.value))
 
     @cached_property
-    def _facts(self) -> tuple[tuple[int, ...], str, str]:
+    def _facts(self) -> _Facts:
         """What lists show of the bodies: a decoded body takes much more memory than its bytes, so it is not kept."""
         sent, answered = self.sent.value, self.answered.value
         inner = answered.get("data") if isinstance(answered, dict) and "data" in answered else answered
-        jobs = tuple(dict.fromkeys((*job_ids(sent), *job_ids(answered))))
         command = _text_of(inner, ("command",))
-        return jobs, _text_of(sent, ("job_status", "state")), "" if command == "NULL" else command
+        return _Facts(
+            jobs=tuple(dict.fromkeys((*job_ids(sent), *job_ids(answered)))),
+            reported=_text_of(sent, ("job_status", "state")),
+            command="" if command == "NULL" else command,
+            refusal=_refusal(answered, inner),
+        )
 
     @property
     def jobs(self) -> tuple[int, ...]:
         """The PandaIDs that request and answer name."""
-        return self._facts[0]
+        return self._facts.jobs
 
     @property
     def reported(self) -> str:
         """The state that an update reports; "" for anything else."""
-        return self._facts[1]
+        return self._facts.reported
 
     @property
     def command(self) -> str:
         """The command that the pilot was given with the answer; "" for none."""
-        return self._facts[2]
+        return self._facts.command
+
+    @property
+    def refusal(self) -> str:
+        """What an answer of status 200 says if it says no; "" for any other."""
+        return self._facts.refusal
 
 
 def _text_of(value: Any, names: Sequence[str]) -> str:
     if not isinstance(value, dict):
         return ""
     return next((value[name][:250] for name in names if isinstance(value.get(name), str)), "")
+
+
+def _refusal(answered: Any, inner: Any) -> str:
+    """Return the message of an answer that says no in the ways of either API."""
+    if isinstance(answered, dict) and answered.get("success") is False:
+        return _text_of(answered, ("message",)) or "success: false"
+    code = str(inner.get("StatusCode", "0")) if isinstance(inner, dict) else "0"
+    return "" if code == "0" else f"StatusCode {code[:20]} {_text_of(inner, ('errorDialog', 'ErrorDiag'))}".strip()
 
 
 def endpoint_of(path: str) -> str:

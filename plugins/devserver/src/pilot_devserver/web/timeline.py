@@ -131,10 +131,7 @@ def draw(events: Sequence[Event], now: float, *, whole: bool = False) -> Markup:
     states = [event for event in events if event.lane == "state"]
     if not states:
         return element("p", "Nothing has happened yet.", class_="empty")
-    sent = next((event.time for event in states if event.state == "sent"), None)
-    # the exchange that handed it out began a little earlier
-    first = min((event.time for event in events if event.lane == "exchange"), default=states[0].time)
-    start = states[0].time if whole or sent is None else min(sent, max(first, states[0].time))
+    start = states[0].time if whole else _handed_out(events, states[0].time)
     ended = states[-1].state in FINAL
     end = max(event.time + event.seconds for event in events) if ended else max(now, events[-1].time)
     span = max(end - start, 0.01)
@@ -154,6 +151,15 @@ def draw(events: Sequence[Event], now: float, *, whole: bool = False) -> Markup:
         class_="timeline",
     )
     return element("div", drawing, class_="scroll", tabindex="0", role="region", aria_label="Timeline")
+
+
+def _handed_out(events: Sequence[Event], otherwise: float) -> float:
+    """Return when the exchange began by which a pilot got the job, or just when the job was sent."""
+    sent = next((event.time for event in events if event.lane == "state" and event.state == "sent"), None)
+    if sent is None:
+        return otherwise
+    exchanges = (event for event in events if event.lane == "exchange")
+    return min((event.time for event in exchanges if event.time <= sent <= event.time + event.seconds), default=sent)
 
 
 def _axis(scale: _Scale, zero: float) -> list[Markup]:
@@ -188,7 +194,7 @@ def _state_bars(states: Sequence[Event], scale: _Scale, *, ended: bool) -> list[
         if until <= scale.start:
             continue
         left, right = scale.x(event.time), scale.x(until)
-        width = max(right - left, 2)
+        width = round(max(right - left, 2), 2)
         if last and ended:
             spent = f"{event.state}, which is final"
         else:
@@ -198,7 +204,9 @@ def _state_bars(states: Sequence[Event], scale: _Scale, *, ended: bool) -> list[
         )
         shapes.append(box)
         if width > 9 * len(event.state) + 8:
-            shapes.append(element("text", event.state, x=left + width / 2, y=top + height / 2 + 4, class_="in-bar"))
+            shapes.append(
+                element("text", event.state, x=round(left + width / 2, 2), y=top + height / 2 + 4, class_="in-bar")
+            )
     return shapes
 
 
@@ -209,7 +217,7 @@ def _mark(event: Event, scale: _Scale) -> Markup:
     middle = top + height / 2
     shape = f"mark {event.lane}{' bad' if event.bad else ''} {event.state}".strip()
     if event.lane == "exchange":
-        width = max(scale.x(event.time + event.seconds) - x, 5)
+        width = round(max(scale.x(event.time + event.seconds) - x, 5), 2)
         box = element("rect", title, x=x, y=top + 3, width=width, height=height - 6, rx=2, class_=shape)
     elif event.lane == "update":
         box = element("circle", title, cx=x, cy=middle, r=6, class_=shape)
