@@ -1,4 +1,4 @@
-"""A recording's files: whole at every moment, read again as they were written, refused in one line when they are not."""
+"""A recording's files: whole at every moment, read as they were written, refused in one line when damaged."""
 
 from __future__ import annotations
 

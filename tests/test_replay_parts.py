@@ -341,13 +341,13 @@ def test_time_never_goes_back(stage):
 
 def test_a_heartbeats_thread_has_its_turn_at_the_gate_of_the_recorded_state(stage):
     cues, clock, _ = stage(events=[call(1, "stage-in"), call(2, "running"), call(3, "running")])
-    sent, news = [], Event()
+    sent, news, idle = [], Event(), Event()
     state = "stage-in"
 
     def beat():
-        while len(sent) < 3:
-            clock.wait(news, until=clock.monotonic() + 1800)
+        while not clock.wait(news, until=clock.monotonic() + 1800):
             sent.append(state)
+        idle.set()
 
     thread = threading.Thread(target=beat)
     thread.start()
@@ -364,6 +364,8 @@ def test_a_heartbeats_thread_has_its_turn_at_the_gate_of_the_recorded_state(stag
     done = Event()
     done.set()
     assert clock.wait(done)
+    news.set()
+    assert clock.wait(idle, until=clock.monotonic() + 2)
     thread.join()
     assert sent == ["stage-in", "running", "running"]
 

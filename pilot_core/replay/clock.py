@@ -21,6 +21,7 @@ from pilot_core.api.clock import Event, SystemClock
 
 if TYPE_CHECKING:
     from pilot_core.api.clock import Waitable
+    from pilot_core.recording.reading import RecordedExchange
     from pilot_core.replay.cues import Cues
 
 __all__ = ["ReplayClock"]
@@ -145,8 +146,7 @@ class ReplayClock:
         if all(isinstance(thing, Event) for thing in things) and things:
             return self._for_helpers(things, until)
         if all(isinstance(thing, CancelToken) for thing in things):
-            upcoming = self._cues.next_of_this_call()
-            self._jump(until if upcoming is None else min(until, self._monotonic_of(upcoming.began)))
+            self._jump(self._end_of_pause(self._cues.next_of_this_call(), until))
             return _ready(things)
         return self._really(things, until)
 
@@ -187,7 +187,7 @@ class ReplayClock:
                 self._jump(until)
                 return False
             if upcoming is not None and (first is None or first is upcoming):
-                self.reach(upcoming.began)
+                self._jump(self._end_of_pause(upcoming, until))
                 return False
             with self._lock:
                 helper.bell = Event()
@@ -277,8 +277,10 @@ class ReplayClock:
         with self._lock:
             self._now = max(self._now, until)
 
-    def _monotonic_of(self, wall: float) -> float:
-        return wall - self._wall + _START
+    def _end_of_pause(self, upcoming: RecordedExchange | None, until: float) -> float:
+        """Return when a pause ends: when it did then, so that budgets last as long as they did; else at its own end."""
+        began = until if upcoming is None else upcoming.began - self._wall + _START
+        return min(until, began) if began > self._now else until
 
 
 def _ready(things: tuple[Waitable, ...]) -> bool:

@@ -36,7 +36,8 @@ def test_a_request_and_its_answer_are_told_as_they_travelled(serve, client, held
     assert (exchange.method, exchange.url) == ("POST", f"{server.url}/api/v1/pilot/update_job")
     assert {name.lower(): value for name, value in exchange.request_headers} == received.headers
     assert exchange.request_body == received.body
-    assert (exchange.status, exchange.reason, json.loads(exchange.response_body)) == (200, "OK", DONE)
+    assert (exchange.status, json.loads(exchange.response_body)) == (200, DONE)
+    assert exchange.reason
     assert exchange.failure == exchange.error == ""
     assert exchange.connect_seconds is not None
     assert "the-token" in dict(exchange.request_headers)["Authorization"]
