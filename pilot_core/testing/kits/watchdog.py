@@ -208,6 +208,16 @@ class WatchdogKit(Kit):
                 self.due(check(beyond_limit))
                 self.silent(check(within_limit), "a job within the limit, beside one that is beyond it,")
 
+    def test_a_later_job_begins_anew(
+        self, case: WatchdogCase, check: Check, payload: WatchedPayload, other: WatchedPayload
+    ) -> None:
+        """A job that begins when another has passed the limit is within it: what is remembered is that job's own."""
+        self.seen(case, check, payload)
+        bad = case.beyond(payload.watched)
+        later = replace(other.watched, started=bad.now - 60, now=bad.now)
+        self.silent(check(case.within(later)), "a job that began later, and is within the limit,")
+        self.due(check(bad))
+
     def test_many_may_check_at_once(
         self, case: WatchdogCase, check: Check, payload: WatchedPayload, other: WatchedPayload
     ) -> None:
