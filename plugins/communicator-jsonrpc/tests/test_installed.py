@@ -1,0 +1,16 @@
+"""The plugin as a site sees it: installed, listed, in order."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+
+def test_list_plugins_shows_it_as_ok() -> None:
+    """`pilot-core list-plugins --check` imports it in a process of its own, as the pilot would."""
+    command = [sys.executable, "-m", "pilot_core", "list-plugins", "--check", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    rows = [row for row in json.loads(done.stdout)["plugins"] if row["distribution"] == "pilot-communicator-jsonrpc"]
+    assert rows, "not installed for this Python: pip install -e ."
+    assert [row["status"] for row in rows] == ["ok"] * len(rows), rows
