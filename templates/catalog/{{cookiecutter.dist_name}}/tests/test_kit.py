@@ -20,7 +20,8 @@ class Database(CatalogServer):
     def __init__(self, place: Path) -> None:
         self._place = place
         with closing(self._open()) as database:
-            database.executescript(files("{{ cookiecutter.__module }}").joinpath("schema.sql").read_text())
+            schema = files("{{ cookiecutter.__module }}").joinpath("schema.sql")
+            database.executescript(schema.read_text())
 
     @property
     def settings(self) -> Mapping[str, Any]:

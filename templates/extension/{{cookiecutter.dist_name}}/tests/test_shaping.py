@@ -7,7 +7,11 @@ from pathlib import Path
 
 from pilot_core import FinishedPayload, Job, PayloadResult, Queue
 
-from {{ cookiecutter.__module }} import pilot_collect_metadata, pilot_diagnose_failure, pilot_prepare_environment
+from {{ cookiecutter.__module }} import (
+    pilot_collect_metadata,
+    pilot_diagnose_failure,
+    pilot_prepare_environment,
+)
 
 
 def payload(folder: Path, *, stderr: bytes = b"", report: str = "") -> FinishedPayload:

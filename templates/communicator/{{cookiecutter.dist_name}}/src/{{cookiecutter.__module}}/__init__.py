@@ -1,7 +1,8 @@
 """Communicator `{{ cookiecutter.name }}` for pilot-core: how the pilot talks to a server of that protocol.
 
-The protocol is JSON over HTTPS: an object posted to `/{{ cookiecutter.name }}/v1/CALL` is answered by one with `"ok": true`. Its
-other side, for the development server and the tests, is in `server/`; the two share no code, and so no mistakes.
+The protocol is JSON over HTTPS: an object posted to `/{{ cookiecutter.name }}/v1/CALL` is answered by one
+with `"ok": true`. Its other side, for the development server and the tests, is in `server/`; the two share no code,
+and so no mistakes.
 
 A pilot imports this module before it knows whether it needs the communicator, so only the hook is here.
 """

@@ -32,6 +32,7 @@ from pilot_core import (
 if TYPE_CHECKING:
     from pilot_core import CancelToken, Context, Deadline
 
+NAME = "{{ cookiecutter.name }}"
 LARGEST = 256 << 20
 """Bytes of an answer."""
 BUSY = {408, 425, 429}
@@ -58,13 +59,13 @@ class Http:
         self._context = context
         self._url = checked_url(context.server_url)
         if context.proxy:
-            raise ConfigError("communicator.{{ cookiecutter.name }} goes through no proxy; leave the pilot's proxy out")
+            raise ConfigError(f"communicator {NAME!r} goes through no proxy; leave the pilot's proxy out")
 
     def post(self, name: str, values: Mapping[str, Any], *, cancel: CancelToken, deadline: Deadline) -> dict[str, Any]:
         """Return the answer to a call; raises `Trouble`, `RequestRefused`, `AuthError` or `Cancelled`."""
         headers = {"Content-Type": "application/json", "User-Agent": self._context.user_agent}
         tls = self._credentials(headers, cancel, deadline)
-        path = f"{self._url.path.rstrip('/')}/{{ cookiecutter.name }}/v1/{name}"
+        path = f"{self._url.path.rstrip('/')}/{NAME}/v1/{name}"
         request = Request(self._url, tls, path, json.dumps(values).encode(), headers)
         started = self._context.clock.wall(), self._context.clock.monotonic()
         threading.Thread(target=request.run, name=name, daemon=True).start()

@@ -1,4 +1,6 @@
-"""Credential source `{{ cookiecutter.name }}` for pilot-core: the token that an agent of the site keeps fresh in a file.
+"""Credential source `{{ cookiecutter.name }}` for pilot-core.
+
+It gives the token that an agent of the site keeps fresh in a file.
 
 A pilot imports this module before it knows whether it needs the source, so only the hook is here.
 """

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # YOUR CODE: what names your queues can have. The user types them: nothing else becomes part of a path or URL
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,199}")
+TABLE = "queue-source.{{ cookiecutter.name }}"
+"""Where a site sets it, for messages."""
 STATES = ("online", "test", "brokeroff", "offline")
 
 
@@ -50,7 +52,7 @@ class {{ cookiecutter.__class }}:
             return place.read_bytes()
         except FileNotFoundError:
             if not self._directory.is_dir():
-                raise ConfigError(f"queue-source.{{ cookiecutter.name }}.directory: {self._directory} is no directory") from None
+                raise ConfigError(f"{TABLE}.directory: {self._directory} is no directory") from None
             return None
         except OSError as error:
             raise ConfigError(f"{place}: cannot be read: {error.strerror}") from None

@@ -1,7 +1,7 @@
-"""Server protocol `{{ cookiecutter.name }}` for pilot-core: what a server of that protocol answers, for the development server.
+"""Server protocol `{{ cookiecutter.name }}` for pilot-core's development server.
 
-The protocol is JSON over HTTPS: an object posted to `/{{ cookiecutter.name }}/v1/CALL` is answered by one with `"ok": true`. For a new
-protocol with both its sides in one project, see `pilot-core new communicator`.
+The protocol is JSON over HTTPS: an object posted to `/{{ cookiecutter.name }}/v1/CALL` is answered by one
+with `"ok": true`. For a new protocol with both its sides in one project, see `pilot-core new communicator`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Stager `{{ cookiecutter.name }}` for pilot-core: `{{ cookiecutter.name }}://LIBRARY/PATH` is the file ROOT/LIBRARY/PATH of this machine.
+"""Stager `{{ cookiecutter.name }}` for pilot-core.
+
+The file of `{{ cookiecutter.name }}://LIBRARY/PATH` is ROOT/LIBRARY/PATH of this machine, where the site sets ROOT.
 
 A pilot imports this module before it knows whether it needs the stager, so only the hooks are here.
 """

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from {{ cookiecutter.__module }}.settings import Settings
 
+NAME = "{{ cookiecutter.name }}"
+
 
 class {{ cookiecutter.__class }}:
     """Both ways of the stager. It keeps nothing between calls, so any number of threads may use it."""
@@ -30,7 +32,7 @@ class {{ cookiecutter.__class }}:
         self._root = settings.root
         self._log = context.log
         if not settings.root.is_dir():
-            raise ConfigError(f"stager.{{ cookiecutter.name }}.root: {settings.root} is no directory; make it, or name another")
+            raise ConfigError(f"stager.{NAME}.root: {settings.root} is no directory; make it, or name another")
 
     def fetch(self, request: FetchRequest, *, cancel: CancelToken, deadline: Deadline) -> TransferResult:
         """Bring a file in; raises as `pilot_core.StageIn.fetch` says."""
@@ -86,9 +88,9 @@ class {{ cookiecutter.__class }}:
         except ValueError as error:
             raise refused(f"{shown_url(url)}: {error}") from None
         # urlsplit drops line breaks without a word, so the text itself is looked at too
-        plain = parts.scheme == "{{ cookiecutter.name }}" and url.isprintable() and not set(url) & {"?", "#"}
+        plain = parts.scheme == NAME and url.isprintable() and not set(url) & {"?", "#"}
         if not plain or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", parts.netloc):
-            raise refused(f"{shown_url(url)}: write it as {{ cookiecutter.name }}://LIBRARY/PATH, with ? and # as %3F and %23")
+            raise refused(f"{shown_url(url)}: write it as {NAME}://LIBRARY/PATH, with ? and # as %3F and %23")
         if not names or any(name in {"", ".", ".."} or "\0" in name for name in names):
             raise refused(f"{shown_url(url)}: names no file")
         return self._root.joinpath(parts.netloc, *names)
