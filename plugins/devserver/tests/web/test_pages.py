@@ -178,7 +178,13 @@ def test_no_page_shows_a_secret(server, visitor, connect):
     client.acquire(authorization=f"Bearer {token}", origin="wlcg.production")
     client.post(
         "/api/v1/pilot/update_job",
-        {"job_id": job, "job_status": "running", "stdout": f"my token is {token}", "pilot_log": canary},
+        {
+            "job_id": job,
+            "job_status": "running",
+            "stdout": f"my token is {token}",
+            "pilot_log": canary,
+            "pilot_error_diag": canary,
+        },
         authorization=f"Bearer {token}",
         origin="wlcg.production",
     )
@@ -187,7 +193,8 @@ def test_no_page_shows_a_secret(server, visitor, connect):
         "/api/v1/creds/set_user_secrets", {"key": "K", "value": "another-secret"}, authorization=f"Bearer {token}"
     )
     client.ask("GET", f"/api/v1/creds/get_user_secrets?keys={canary}", headers={"Authorization": f"Bearer {token}"})
-    for path in ("/", f"/jobs/{job}", "/exchanges", *(f"/exchanges/{number}" for number in range(1, 6))):
+    client.ask("GET", f"/{token}?x={token}")
+    for path in ("/", f"/jobs/{job}", "/exchanges", *(f"/exchanges/{number}" for number in range(1, 7))):
         text = visitor.get(path)
         for secret in (canary, token, token.rpartition(".")[2], "another-secret"):
             assert secret not in text, path

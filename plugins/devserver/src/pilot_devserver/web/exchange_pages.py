@@ -8,7 +8,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from pilot_devserver.web.concealing import Concealer
 from pilot_devserver.web.decoding import decode_query
 from pilot_devserver.web.fields import anchor, show_body
 from pilot_devserver.web.layout import Frame, View, clock_time, duration, facts, form, pill, size, table
@@ -16,6 +15,7 @@ from pilot_devserver.web.markup import Child, Markup, element, join
 
 if TYPE_CHECKING:
     from pilot_core.api.server import FieldProblem
+    from pilot_devserver.web.concealing import Concealer
     from pilot_devserver.web.exchanges import Exchange
 
 __all__ = ["Filter", "exchange_table", "exchange_view", "exchanges_view"]
@@ -111,7 +111,7 @@ def _row(exchange: Exchange) -> Markup:
     jobs: list[Child] = [[element("a", job, href=f"/jobs/{job}"), " "] for job in exchange.jobs[:3]]
     if len(exchange.jobs) > 3:
         jobs.append(f"and {len(exchange.jobs) - 3} more")
-    refusal = Concealer().text(exchange.refusal)
+    refusal = exchange.refusal
     cells = (
         element("td", element("a", f"#{exchange.number}", href=f"/exchanges/{exchange.number}"), class_="number"),
         element("td", clock_time(exchange.time), class_="number"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pilot_devserver.web.concealing import Concealer
 from pilot_devserver.web.decoding import Body, decode, decode_query, job_ids, unfold
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Exchange:
     @property
     def endpoint(self) -> str:
         """The method that was called, or the path."""
-        return endpoint_of(self.request.path)
+        return Concealer().text(endpoint_of(self.request.path))
 
     @cached_property
     def problems(self) -> tuple[FieldProblem, ...]:
@@ -125,7 +126,8 @@ class Exchange:
 def _text_of(value: Any, names: Sequence[str]) -> str:
     if not isinstance(value, dict):
         return ""
-    return next((value[name][:250] for name in names if isinstance(value.get(name), str)), "")
+    text = next((value[name] for name in names if isinstance(value.get(name), str)), "")
+    return Concealer().text(text)[:250]
 
 
 def _refusal(answered: Any, inner: Any) -> str:

@@ -32,10 +32,16 @@ _FIELDS_OF_ERRORS = ("pilot_error", "exe_error")
 
 
 def jobs_view(
-    jobs: Sequence[JobRecord], counts: Mapping[tuple[str, str], int], frame: Frame, *, queue: str, state: str
+    jobs: Sequence[JobRecord],
+    counts: Mapping[tuple[str, str], int],
+    frame: Frame,
+    *,
+    concealer: Concealer,
+    queue: str,
+    state: str,
 ) -> View:
     """Return the list of jobs, oldest first as given; `queue` and `state` are what it is filtered by."""
-    rows = [_row(job) for job in reversed(jobs)]
+    rows = [_row(job, concealer) for job in reversed(jobs)]
     heads = ("PandaID", "state", "queue", "name", "node", "updates", "last change", "told", "what went wrong")
     filtered = bool(queue or state)
     empty = "No job matches the filter." if filtered else "There is no job yet. Submit one, or use pilot-core submit."
@@ -89,19 +95,19 @@ def _chip(text: str, number: int, query: Mapping[str, str], *, chosen: bool) -> 
     return element("li", link)
 
 
-def _row(job: JobRecord) -> Markup:
+def _row(job: JobRecord, concealer: Concealer) -> Markup:
     last = max([time for time, _ in job.history[-1:]] + list(job.heartbeats[-1:]), default=None)
     told = join(element("code", job.command) if job.command else None, " debug" if job.debug else None)
     cells: list[Child] = [
         element("td", element("a", job.id, href=f"/jobs/{job.id}"), class_="number"),
         element("td", pill(job.status)),
         element("td", job.queue),
-        element("td", str(job.description.get("jobName", "")), class_="name"),
+        element("td", concealer.text(str(job.description.get("jobName", ""))), class_="name"),
         element("td", job.node, class_="name"),
         element("td", len(job.heartbeats), class_="number"),
         element("td", clock_time(last) if last is not None else "", class_="number"),
         element("td", told),
-        element("td", "; ".join(_diagnoses(job)), class_="diagnosis"),
+        element("td", concealer.text("; ".join(_diagnoses(job))), class_="diagnosis"),
     ]
     return element("tr", cells, id=f"job-{job.id}")
 
@@ -128,11 +134,11 @@ def job_view(
     """Return one job; `now` is the server's wall time, `whole` draws the timeline from the submission on."""
     events = events_of(job, exchanges)
     start = job.history[0][0] if job.history else now
-    name = str(job.description.get("jobName", ""))
+    name = concealer.text(str(job.description.get("jobName", "")))
     main = join(
         element("p", element("a", "All jobs", href="/"), class_="crumbs"),
         element("h1", f"Job {job.id} ", pill(job.status), " ", element("span", name, class_="sub")),
-        _problems(job),
+        _problems(job, concealer),
         _facts(job, concealer),
         element("section", element("h2", "Timeline"), _zoom(job, whole=whole), draw(events, now, whole=whole)),
         _steering(job, frame, quick_faults),
@@ -148,8 +154,8 @@ def job_view(
     return View(f"Job {job.id}: {job.status}", main)
 
 
-def _problems(job: JobRecord) -> Markup | None:
-    found = _diagnoses(job)
+def _problems(job: JobRecord, concealer: Concealer) -> Markup | None:
+    found = [concealer.text(text) for text in _diagnoses(job)]
     return element("ul", [element("li", text) for text in found], class_="diagnoses") if found else None
 
 

@@ -59,7 +59,8 @@ class Views:
     def _jobs(self, query: Mapping[str, str], frame: Frame) -> View:
         queue, state = query.get("queue", ""), query.get("state", "")
         jobs = self._store.jobs(queue=queue, status=state, newest=SHOWN_JOBS)
-        return jobs_view(jobs, self._store.counts_by_queue(), frame, queue=queue, state=state)
+        counts = self._store.counts_by_queue()
+        return jobs_view(jobs, counts, frame, concealer=self._concealer(), queue=queue, state=state)
 
     def _exchange_list(self, query: Mapping[str, str], frame: Frame) -> View:
         chosen = Filter(query.get("endpoint", ""), query.get("job", ""), query.get("wrong") == "1")
