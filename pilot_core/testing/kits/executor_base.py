@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pilot_core.testing.kits.base import Kit
-from pilot_core.testing.kits.executor_bench import Bench
+from pilot_core.testing.kits.executor_bench import PATH, Bench
 
 if TYPE_CHECKING:
     from pilot_core.api.clock import SystemClock
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from pilot_core.testing.kits.subject import Subject
 
 __all__ = ["ExecutorBase"]
+
+PROGRAMS = ("sh", "cat", "dd", "env", "ls", "setsid")
+"""What the payloads are made of."""
 
 
 class ExecutorBase(Kit):
@@ -46,6 +50,9 @@ class ExecutorBase(Kit):
     @pytest.fixture
     def bench(self, make: Callable[[SystemClock], Executor], clock: SystemClock, tmp_path: Path) -> Iterator[Bench]:
         """Where payloads are run."""
+        missing = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
+        if missing:
+            pytest.skip(f"this machine lacks what the payloads use: {', '.join(missing)}")
         bench = Bench(make=make, root=tmp_path / "jobs", clock=clock)
         yield bench
         bench.close()

@@ -26,7 +26,7 @@ from pilot_core.testing.kits.within import PATIENCE, within
 __all__ = ["LONG", "PATH", "QUIET", "REASON", "SHORT", "WAIT", "Bench", "Gate", "Running", "has_ended"]
 
 PATH = "/usr/bin:/bin"
-"""The payloads' PATH. They need `sh`, `cat`, `env`, `ls`, `dd`, `setsid`, and nothing of the pilot's."""
+"""The payloads' PATH. They need a few programs there, and nothing of the pilot's."""
 SHORT = 0.3
 """Seconds of grace where a payload is to be killed."""
 LONG = 1000.0
