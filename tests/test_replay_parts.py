@@ -106,6 +106,14 @@ def test_names_of_machines_and_directories_are_the_same_on_every_machine():
     assert differences("/old/work/job-7-abcd_123/x: gone", "/tmp/new/job-8-zzzzzzzz/x: gone", same=same) == ["body"]
 
 
+def test_of_long_texts_the_place_is_shown_where_they_part():
+    one, other = "a" * 1000 + "b" + "c" * 1000, "a" * 1000 + "d" + "c" * 1000
+    (found,) = Comparison().values(one, other, "body", "POST /x")
+    assert "ab" in found.recorded
+    assert "ad" in found.now
+    assert len(found.recorded) < 200
+
+
 def request(target="/x", body=b"", headers=(), method="POST"):
     return Message(method, target, headers, body)
 

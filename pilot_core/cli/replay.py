@@ -103,6 +103,7 @@ def _tell(result: ReplayResult) -> None:
     if len(rest) > MOST_SHOWN:
         print(f"  and {len(rest) - MOST_SHOWN} more")
     print(f"{len(result.divergences)} divergence{'s' if rest else ''} in {played}")
+    print(f"recorded with {', '.join(f'{name} {version}' for name, version in sorted(result.made_with.items()))}")
 
 
 def _list_volatile() -> int:

@@ -48,9 +48,9 @@ class RecordedAssembly(Assembly):
         recorder.describe(settings=plain_settings(settings, recorder.learn))
 
     def context(self, work_dir: Path) -> Context:
-        """See `Assembly.context`: communicators tell their traffic."""
+        """See `Assembly.context`."""
         self._recorder.describe(work_dir=str(work_dir))
-        return replace(super().context(work_dir), traffic=self._recorder)
+        return super().context(work_dir)
 
     def using(self, loaded: Loaded[Any], settings: Any) -> None:
         """Note a plugin and its settings."""
@@ -68,8 +68,9 @@ class RecordedAssembly(Assembly):
         return source
 
     def communicator(self, context: Context, credential: CredentialSource | None) -> Communicator:
-        """See `Assembly.communicator`."""
-        return WatchedCommunicator(super().communicator(context, credential), self._recorder)
+        """See `Assembly.communicator`: it tells its traffic, and its calls are heard too."""
+        made = super().communicator(replace(context, traffic=self._recorder), credential)
+        return WatchedCommunicator(made, self._recorder)
 
     def queue(self, context: Context, *, cancel: CancelToken) -> Queue:
         """See `Assembly.queue`: a replay asks no queue source."""

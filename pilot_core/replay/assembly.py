@@ -17,8 +17,6 @@ from pilot_core.replay.compare import Message
 from pilot_core.replay.played import PlayedBackends, PlayedExecutor, PlayedHooks, PlayedProgram
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pilot_core.api.cancel import CancelToken
     from pilot_core.api.communicator import Communicator
     from pilot_core.api.credential import CredentialSource
@@ -85,10 +83,6 @@ class ReplayAssembly(Assembly):
         super().__init__(settings, config, **parts)
         self._stage = stage
 
-    def context(self, work_dir: Path) -> Context:
-        """See `Assembly.context`."""
-        return replace(super().context(work_dir), traffic=self._stage)
-
     def credential(self, context: Context, *, cancel: CancelToken) -> CredentialSource | None:  # noqa: ARG002
         """Return None: the played server asks for none."""
         return None
@@ -107,7 +101,7 @@ class ReplayAssembly(Assembly):
         """See `Assembly.communicator`; one that spoke no HTTP is played."""
         stage = self._stage
         spoke = bool(stage.recording.exchanges)
-        inner = super().communicator(context, credential) if spoke else None
+        inner = super().communicator(replace(context, traffic=stage), credential) if spoke else None
         return ReplayedCommunicator(inner, stage.script, stage.cues, stage.clock)
 
     def executor(self, queue: Queue, context: Context) -> Executor:

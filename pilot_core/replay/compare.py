@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -106,7 +107,10 @@ class Comparison:
                 yield from self.values(one, other, path, where)
                 return
         if self._plain(recorded) != self._plain(now):
-            yield Difference(path, _shown(recorded), _shown(now))
+            # long texts from shortly before the place where they part
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(recorded, now, strict=False)))
+            start = max(0, same - SHOWN // 2)
+            yield Difference(path, _shown(recorded, start), _shown(now, start))
 
     def _headers(self, recorded: Sequence[tuple[str, str]], now: Sequence[tuple[str, str]]) -> Iterator[Difference]:
         one, other = ({name.lower(): value for name, value in pairs} for pairs in (recorded, now))
@@ -155,8 +159,9 @@ def _kind(value: Any) -> str:
     return "nothing"
 
 
-def _shown(value: Any) -> str:
-    """Return a value for a message."""
+def _shown(value: Any, start: int = 0) -> str:
+    """Return a value for a message, from a certain character on."""
     text = value if isinstance(value, str) else json.dumps(value)
+    text = f"... {text[start:]}" if start else text
     text = text if text.isprintable() else json.dumps(text)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."

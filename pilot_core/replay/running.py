@@ -66,6 +66,8 @@ class ReplayResult:
     """Exchanges of the recording."""
     jobs: int
     """Jobs of the recording."""
+    made_with: Mapping[str, str]
+    """Distributions that took part when it was recorded, with their versions."""
     exit_code: int | None
     """What the pilot ended with; None if the recording breaks off."""
     broke_off: bool = False
@@ -82,6 +84,7 @@ class ReplayResult:
             "same": self.same,
             "exchanges": {"played": self.exchanges, "recorded": self.of},
             "jobs": self.jobs,
+            "made_with": dict(self.made_with),
             "exit_code": self.exit_code,
             "broke_off": self.broke_off,
             "divergences": [divergence.to_json() for divergence in self.divergences],
@@ -127,6 +130,10 @@ def replay(
         exchanges=script.played,
         of=len(recording.exchanges),
         jobs=len({event["job"] for event in recording.of("state")}),
+        made_with={
+            "pilot-core": recording.manifest.pilot_core,
+            **{plugin.distribution: plugin.version for plugin in recording.manifest.plugins.values()},
+        },
         exit_code=code,
         broke_off=code is None,
     )

@@ -50,6 +50,7 @@ def quick(site):
     site.submit()
 
 
+REFUSED = {"fault": "refuse", "count": 2}
 SITUATIONS = {
     "finished": Situation(with_files, kept=True),
     "failed": Situation(failing, kept=True),
@@ -59,7 +60,7 @@ SITUATIONS = {
     ),
     "legacy": Situation(both, options=("--jobs", 0), communicator="panda-legacy", kept=True),
     "no-job": Situation(lambda _: None),
-    "refused-connections": Situation(quick, {"fault": "refuse", "count": 2}),
+    "refused-connections": Situation(quick, REFUSED),
     "busy-server": Situation(quick, {"fault": "retry-after", "endpoint": "acquire_jobs", "seconds": 20.0}),
     "broken-answer": Situation(quick, {"fault": "truncate", "endpoint": "update_job"}),
     "page-of-a-portal": Situation(quick, {"fault": "html", "endpoint": "update_job"}),
@@ -99,8 +100,9 @@ def record(site, situation, folder):
     site.pilot["communicator"] = situation.communicator
     site.settings |= situation.queue
     situation.jobs(site)
-    # a server is shared by many tests; faults are this queue's, but for those that meet a connection
-    fault = situation.fault and site.server.fault(**situation.fault)
+    # a server is shared by many tests; faults are this queue's, but for the one that meets connections
+    own = {} if situation.fault == REFUSED else {"queue": site.queue}
+    fault = situation.fault and site.server.fault(**situation.fault, **own)
     try:
         return site.start(*situation.options, "--record", folder, command=FAST).wait()
     finally:

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from e2e_recordings import SITUATIONS, record
+from e2e_recordings import REFUSED, SITUATIONS, record
 
 from pilot_core.replay import replay
 from pilot_core.testing.recordings import assert_replays
@@ -76,7 +76,7 @@ def own_or_shared(request):
     """A site: on a server of its own where a fault meets every connection, whoever makes it."""
 
     def choose(situation):
-        return request.getfixturevalue("lonely_site" if situation.fault else "site")
+        return request.getfixturevalue("lonely_site" if situation.fault == REFUSED else "site")
 
     return choose
 
@@ -275,7 +275,7 @@ def test_a_request_that_is_not_recorded_is_told(kept):
 
 
 def test_a_request_that_is_not_made_is_told(kept):
-    folder = kept("no-more") if (RECORDINGS / "no-more").exists() else kept("finished")
+    folder = kept("finished")
 
     def change(entries):
         again = json.loads(json.dumps(entries[-1]))
@@ -359,6 +359,42 @@ def test_the_command_tells_people_and_programs(kept):
     told = json.loads(out)
     assert told["same"] is False
     assert told["divergences"][0]["field"] == "body.job_status"
+
+
+def test_the_documented_commands_record_replay_and_save_a_test(shell, server):
+    shell('pilot-core submit --state-dir state --transformation /bin/echo --parameters "hello world"')
+    shell("pilot-core run --config state/pilot.toml --jobs 0 --record recording")
+    assert shell("pilot-core replay recording").startswith("as recorded: ")
+    shell("pilot-core replay recording --save-test test_bug.py")
+    assert "1 passed" in shell("pytest test_bug.py")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "no recording: give the directory"),
+        (("nowhere",), "does not exist"),
+        (("nowhere", "--save-test", "test_x.py"), "does not exist"),
+        ((RECORDINGS / "failed", "--save-test", "bug.py"), "named test_*.py"),
+        ((RECORDINGS / "failed", "--save-test", "no/where/test_x.py"), "cannot be written"),
+        ((RECORDINGS / "failed", "--any-oder"), "--any-order"),
+    ],
+)
+def test_what_cannot_be_replayed_is_told_in_one_line(words, says):
+    code, out, err = command("replay", *words)
+    assert (code, out) == (2, "")
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_a_recording_of_another_version_is_refused(kept):
+    folder = kept("failed")
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"plugin_api": 1', '"plugin_api": 2'))
+    code, _, err = command("replay", folder)
+    assert code == 2
+    assert "version 2 of the plugin API" in err
+    assert err.count("\n") == 1
 
 
 def test_the_volatile_fields_are_told():
