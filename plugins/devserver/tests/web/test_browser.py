@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ UNTIL = """
 const done = arguments[arguments.length - 1], given = [...arguments].slice(0, -1);
 const holds = () => { CONDITION };
 const look = () => { if (holds()) { observer.disconnect(); done(true); } };
+addEventListener("pagehide", () => done(false));
 const observer = new MutationObserver(look);
 observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
 look();
@@ -49,7 +51,8 @@ def start_chromium(folder):
     # with a path given, nothing looks for a driver elsewhere
     service = Service(shutil.which("chromedriver"), env={**os.environ, "HOME": str(folder)})
     driver = webdriver.Chrome(options, service)
-    driver.set_script_timeout(PATIENCE)
+    # not as long as tests wait: the driver may not notice that a script's page has gone
+    driver.set_script_timeout(PATIENCE / 10)
     # for elements of a page that is just coming
     driver.implicitly_wait(PATIENCE)
     return driver
@@ -75,17 +78,18 @@ class Browser:
         """Wait until a condition in JavaScript holds of the page as it is, without loading it again."""
         from selenium.common.exceptions import TimeoutException, WebDriverException
 
-        script = UNTIL.replace("CONDITION", f"return {condition};")
-        while True:
+        script, end = UNTIL.replace("CONDITION", f"return {condition};"), time.monotonic() + PATIENCE
+        while time.monotonic() < end:
             try:
-                self.driver.execute_async_script(script, *given)
-                return
+                if self.driver.execute_async_script(script, *given):
+                    return
             except TimeoutException:
-                raise AssertionError(f"never: {condition} {given}\n{self.text('main')}") from None
+                continue
             except WebDriverException as error:
-                # a button was pressed a moment ago: its page comes now
+                # a button was pressed a moment ago, and its page comes just now
                 if not any(word in str(error) for word in ("unload", "navigation", "context", "aborted")):
                     raise
+        raise AssertionError(f"never: {condition} {given}\n{self.driver.current_url}\n{self.text('body')}")
 
     def until_text(self, selector, text):
         """Wait until an element is there and has a text in it."""

@@ -1,6 +1,10 @@
 """What the pages show and what their buttons do, over real sockets; everything a pilot or a user writes is text."""
 
+import contextlib
+import http.client
 import json
+import socket
+import threading
 from html.parser import HTMLParser
 
 import pytest
@@ -322,3 +326,28 @@ def test_a_database_that_is_down_is_a_page(server, visitor):
     server.store.available = True
     assert status == 503
     assert "The database does not answer" in check(text)
+
+
+@pytest.mark.parametrize("fault", ["down", "refuse", "hang", "certificate"])
+def test_no_fault_locks_people_out(server, visitor, connect, fault):
+    server.fault(fault, **({"seconds": 0} if fault == "down" else {}))
+    client = connect(server.pilot_certificate)
+    asking = threading.Thread(target=knock if fault == "refuse" else ask_and_fail, args=(client,))
+    asking.start()
+    server.faults.rules()[0].until_fired()
+    assert "1 fired" in visitor.get("/faults")
+    visitor.do("/faults/clear", back="/faults")
+    if fault == "hang":
+        client.connection.sock.shutdown(socket.SHUT_RDWR)
+    asking.join()
+
+
+def ask_and_fail(client):
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        client.acquire()
+
+
+def knock(client):
+    """Connect without TLS, whose sockets nobody closes if the handshake fails."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", client.connection.port)) as connection:
+        connection.recv(1)

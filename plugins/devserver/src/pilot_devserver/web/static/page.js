@@ -14,8 +14,8 @@ function morphAttributes(old, fresh) {
     if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
   for (const { name } of [...old.attributes]) {
-    // what the reader has unfolded or chosen stays as it is
-    if (!fresh.hasAttribute(name) && !(name === "open" && old.nodeName === "DETAILS") && name !== "hidden") {
+    // what the reader has unfolded, chosen or sent stays as it is
+    if (!fresh.hasAttribute(name) && !(name === "open" && old.nodeName === "DETAILS") && name !== "hidden" && name !== "data-sent") {
       old.removeAttribute(name);
     }
   }
