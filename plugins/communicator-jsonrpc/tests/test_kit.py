@@ -11,7 +11,6 @@ import pytest
 from pilot_core import JobRequest, JobUpdate, ServerRequest, ServerResponse
 from pilot_core.testing import CommunicatorKit, ProtocolServer, ServerProtocolKit
 
-# YOUR CODE: what your protocol has no place for, with the reason
 DROPPED = {"JobRequest.job_type": "the development server does not choose jobs by it"}
 
 
@@ -39,17 +38,18 @@ class Dialect:
 
     def acquire(self, request: JobRequest) -> ServerRequest:
         """Ask for jobs."""
-        return post("acquire", {name: value for name, value in vars(request).items() if value not in (None, "")})
+        return post(
+            call("job.acquire", {name: value for name, value in vars(request).items() if value not in (None, "")})
+        )
 
     def acquired(self, response: ServerResponse) -> Sequence[int] | None:
         """Read the PandaIDs of jobs."""
         told = read(response)
-        return None if told is None else [job["description"]["PandaID"] for job in told["jobs"]]
+        return None if told is None else [job["job_id"] for job in told["jobs"]]
 
     def update(self, update: JobUpdate) -> ServerRequest:
         """Tell a job's state."""
-        # YOUR CODE: every field that your protocol carries
-        return post("update", update.to_json())
+        return post(call("job.update", update.to_json()))
 
     def commands(self, response: ServerResponse) -> Sequence[str] | None:
         """Read the commands for a job."""
@@ -58,25 +58,34 @@ class Dialect:
 
     def status(self, job_ids: Sequence[int]) -> ServerRequest:
         """Ask for the states of jobs."""
-        return post("status", {"job_ids": list(job_ids)})
+        return post([call("job.status", {"job_id": job_id}, job_id) for job_id in job_ids])
 
     def statuses(self, response: ServerResponse) -> Mapping[int, str] | None:
         """Read the states of jobs."""
-        told = read(response)
-        return None if told is None else {row["job_id"]: row["status"] for row in told["jobs"]}
+        told = json.loads(response.body)
+        if not isinstance(told, list) or any("error" in each for each in told):
+            return None
+        return {each["id"]: each["result"]["status"] for each in told}
 
 
-def post(call: str, values: Mapping[str, Any]) -> ServerRequest:
+def call(method: str, params: Mapping[str, Any], call_id: int | str = "kit") -> dict[str, Any]:
+    """Return a request object."""
+    return {"jsonrpc": "2.0", "method": method, "params": params, "id": call_id}
+
+
+def post(said: Any) -> ServerRequest:
     """Return a request."""
-    body = json.dumps(values).encode()
+    body = json.dumps(said).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body))}
-    return ServerRequest(method="POST", path=f"/jsonrpc/v1/{call}", headers=headers, body=body)
+    return ServerRequest(method="POST", path="/jsonrpc", headers=headers, body=body)
 
 
 def read(response: ServerResponse) -> Any:
-    """Return an answer, None if it is a refusal."""
+    """Return a result, None if the answer is an error."""
     told = json.loads(response.body)
-    return told if response.status == 200 and told["ok"] else None
+    if told.get("jsonrpc") != "2.0" or ("result" in told) == ("error" in told):
+        raise ValueError("no answer of JSON-RPC 2.0")
+    return told.get("result")
 
 
 class TestJsonrpcServer(ServerProtocolKit):

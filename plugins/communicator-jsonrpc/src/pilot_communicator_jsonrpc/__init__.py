@@ -1,7 +1,7 @@
 """Communicator `jsonrpc` for pilot-core: how the pilot talks to a server of that protocol.
 
-The protocol is JSON over HTTPS: an object posted to `/jsonrpc/v1/CALL` is answered by one with `"ok": true`. Its
-other side, for the development server and the tests, is in `server/`; the two share no code, and so no mistakes.
+The protocol is JSON-RPC 2.0 over HTTPS, with one address, `/jsonrpc`: `PROTOCOL.md` defines it. Its other side, for the
+development server and the tests, is in `server/`; the two share no code, and so no mistakes.
 
 A pilot imports this module before it knows whether it needs the communicator, so only the hook is here.
 """

@@ -52,7 +52,7 @@ class Trouble(CommunicationError):
 
 
 class Http:
-    """Posts JSON objects to the server."""
+    """Posts JSON to the server's one address."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -60,14 +60,14 @@ class Http:
         if context.proxy:
             raise ConfigError("communicator.jsonrpc goes through no proxy; leave the pilot's proxy out")
 
-    def post(self, name: str, values: Mapping[str, Any], *, cancel: CancelToken, deadline: Deadline) -> dict[str, Any]:
-        """Return the answer to a call; raises `Trouble`, `RequestRefused`, `AuthError` or `Cancelled`."""
+    def post(self, body: bytes, *, cancel: CancelToken, deadline: Deadline) -> Any:
+        """Return the answer, as JSON data; raises `Trouble`, `RequestRefused`, `AuthError` or `Cancelled`."""
         headers = {"Content-Type": "application/json", "User-Agent": self._context.user_agent}
         tls = self._credentials(headers, cancel, deadline)
-        path = f"{self._url.path.rstrip('/')}/jsonrpc/v1/{name}"
-        request = Request(self._url, tls, path, json.dumps(values).encode(), headers)
+        path = f"{self._url.path.rstrip('/')}/jsonrpc"
+        request = Request(self._url, tls, path, body, headers)
         started = self._context.clock.wall(), self._context.clock.monotonic()
-        threading.Thread(target=request.run, name=name, daemon=True).start()
+        threading.Thread(target=request.run, name="jsonrpc", daemon=True).start()
         # both are waited for, whatever else happens
         self._context.clock.wait(request.done, cancel, until=deadline.at)
         answered = request.done.is_set()
@@ -78,7 +78,7 @@ class Http:
             cancel.raise_if_cancelled()
             raise Trouble("no answer came in the time allowed for it")
         if request.error:
-            reason = self._clean(f"{type(request.error).__name__}: {request.error}")
+            reason = self.clean(f"{type(request.error).__name__}: {request.error}")
             raise Trouble(reason, unsent=not request.sent)
         return self._answer(request)
 
@@ -100,15 +100,16 @@ class Http:
             headers |= {"Authorization": f"Bearer {credential.value}", "Origin": credential.origin}
         return tls
 
-    def _answer(self, request: Request) -> dict[str, Any]:
-        """Return what the server said, if it is an answer of this protocol and all is well."""
+    def _answer(self, request: Request) -> Any:
+        """Return what the server said, if it is JSON and comes with the status of an answer."""
         try:
             told = json.loads(request.answer)
         except (ValueError, RecursionError):
             told = None
-        if request.status == 200 and isinstance(told, dict) and told.get("ok") is True:
+        if request.status == 200 and told is not None:
             return told
-        reason = self._clean(told.get("error", "")) if isinstance(told, dict) else ""
+        error = told.get("error") if isinstance(told, dict) else None
+        reason = self.clean(error.get("message", "")) if isinstance(error, dict) else ""
         text = f"the server answered {request.status}{f': {reason}' if reason else ''}"
         if request.status in {401, 403}:
             raise AuthError(f"{text}; look at the pilot's credential and its role")
@@ -120,7 +121,7 @@ class Http:
             retry_after=float(seconds) if seconds.isdecimal() else 0.0,
         )
 
-    def _clean(self, text: object) -> str:
+    def clean(self, text: object) -> str:
         """Return a text of the server for messages: one short line, without any secret that it repeats."""
         line = " ".join(str(text).split())
         for secret in self._context.credential.secrets() if self._context.credential else ():

@@ -11,6 +11,5 @@ from pilot_core import setting
 class Settings:
     """Each field is a key of the table, and `--set communicator.jsonrpc.KEY=value`."""
 
-    # YOUR CODE: your settings; setting(secret=True, ...) for a password
     first_pause: float = setting(1.0, help="seconds before the first repetition; doubled before each further one")
     longest_pause: float = setting(60.0, help="seconds before a repetition, at most", minimum=0.1)
