@@ -7,6 +7,8 @@ import gzip
 import json
 import os
 import resource
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -263,6 +265,13 @@ def test_a_recording_that_cannot_be_written_is_given_up_with_one_line(recorder, 
     found = Recording.read(folder)
     assert [event["text"] for event in found.events] == ["good"]
     assert found.exchanges == []
+
+
+def test_a_pilot_that_does_not_record_pays_nothing_for_it():
+    code = "import sys, pilot_core.pilot, pilot_core.cli.run; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert "pilot_core.jobrun" in done.stdout.split()
+    assert not [name for name in done.stdout.split() if name.startswith(("pilot_core.recording", "pilot_core.replay"))]
 
 
 # -- bad recordings ----------------------------------------------------------------------------------------------------

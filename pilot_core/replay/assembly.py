@@ -17,11 +17,13 @@ from pilot_core.replay.compare import Message
 from pilot_core.replay.played import PlayedBackends, PlayedExecutor, PlayedHooks, PlayedProgram
 
 if TYPE_CHECKING:
-    from pilot_core.api.cancel import CancelToken
+    from collections.abc import Callable
+
+    from pilot_core.api.cancel import CancelToken, Deadline
     from pilot_core.api.communicator import Communicator
     from pilot_core.api.credential import CredentialSource
     from pilot_core.api.events import JobState, Outcome, TaskInfo
-    from pilot_core.api.executor import Executor
+    from pilot_core.api.executor import Executor, Payload, PayloadHandle
     from pilot_core.api.job import Job
     from pilot_core.api.provider import Context
     from pilot_core.api.traffic import Exchange
@@ -76,6 +78,19 @@ class _TurnHooks(WatchedHooks):
         self._stage.clock.gate()
 
 
+class _TurnExecutor(WatchedExecutor):
+    """An executor at which the job's thread waits for the others' turns, before the payload counts as running."""
+
+    def __init__(self, inner: Executor, stage: Stage, clean: Callable[[str], str]) -> None:
+        super().__init__(inner, stage.script, clean)
+        self._stage = stage
+
+    def attach(self, handle: PayloadHandle, *, cancel: CancelToken, deadline: Deadline) -> Payload:
+        """See `Executor.attach`."""
+        self._stage.clock.gate()
+        return super().attach(handle, cancel=cancel, deadline=deadline)
+
+
 class ReplayAssembly(Assembly):
     """Makes the parts of a replayed pilot."""
 
@@ -107,12 +122,9 @@ class ReplayAssembly(Assembly):
     def executor(self, queue: Queue, context: Context) -> Executor:
         """See `Assembly.executor`."""
         stage = self._stage
-        inner: Executor
-        if stage.real:
-            inner = super().executor(queue, context)
-        else:
-            inner = PlayedExecutor(stage.recording, stage.cues, stage.clock)
-        return WatchedExecutor(inner, stage.script, self.redactor.clean)
+        played = None if stage.real else PlayedExecutor(stage.recording, stage.cues)
+        inner = played or super().executor(queue, context)
+        return _TurnExecutor(inner, stage, self.redactor.clean)
 
     def extensions(self) -> None:
         """Import the extensions, if they are to be real."""

@@ -70,9 +70,8 @@ class Results:
 class PlayedExecutor:
     """An executor under which every payload has ended already, as it is recorded."""
 
-    def __init__(self, recording: Recording, cues: Cues, clock: ReplayClock) -> None:
+    def __init__(self, recording: Recording, cues: Cues) -> None:
         self._cues = cues
-        self._clock = clock
         self._whole = recording.whole
         self._results = Results(recording, "payload-end", "payload-error")
         self._outputs = Results(recording, "outputs")
@@ -89,7 +88,6 @@ class PlayedExecutor:
 
     def attach(self, handle: PayloadHandle, **_: Any) -> Payload:
         """Return the payload; see `Executor.attach`."""
-        self._clock.gate()
         broken_off = None if self._whole else self._cues.end_here
         return _PlayedPayload(self._results.next(handle.data["job"]), broken_off)
 

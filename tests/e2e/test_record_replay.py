@@ -387,6 +387,18 @@ def test_what_cannot_be_replayed_is_told_in_one_line(words, says):
     assert err.count("\n") == 1
 
 
+def test_a_communicator_that_is_not_installed_is_no_divergence(kept):
+    folder = kept("failed")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["settings"]["communicator"] = "pigeon"
+    del manifest["plugins"]["communicator.panda"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    code, out, err = command("replay", folder)
+    assert (code, out) == (3, "")
+    assert "no communicator 'pigeon' is installed" in err
+    assert err.count("\n") == 1
+
+
 def test_a_recording_of_another_version_is_refused(kept):
     folder = kept("failed")
     manifest = folder / "manifest.json"
