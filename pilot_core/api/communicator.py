@@ -190,6 +190,10 @@ class WorkerNode:
 class Communicator(Protocol):
     """One server's protocol. Methods may be called from several threads.
 
+    One that speaks HTTP tells every exchange to its context's `traffic`, if there is one (`pilot_core.api.traffic`): it
+    can then be recorded, and replayed against a server that answers what was recorded. Others are replayed by their
+    calls.
+
     All raise `CommunicationError` once the retry budget or the deadline is used up, `RequestRefused` when repeating
     cannot help, `AuthError` for a credential, `Cancelled` when called off while waiting. Each retries inside itself.
     """

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -123,8 +124,12 @@ def main(target: Path) -> None:
                     shutil.rmtree(target / name, ignore_errors=True)
                     (folder / name).mkdir()
                     with a_site(server, folder / name) as site:
-                        site.pilot["node"] = "node.example"
+                        site.pilot |= {"node": "node.example", "batch_id": "7.example"}
                         record(site, situation, target / name)
+                    for file in (target / name).iterdir():
+                        # nothing of the machine that it was made on
+                        text = file.read_text().replace(work, "/srv/example")
+                        file.write_text(text.replace(f'"host": "{socket.gethostname()}"', '"host": "node.example"'))
 
 
 if __name__ == "__main__":
