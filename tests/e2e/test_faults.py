@@ -163,6 +163,25 @@ def test_tobekilled_with_the_second_heartbeat_ends_the_payload(site):
     assert len(found.heartbeats) >= 2
 
 
+def test_a_job_that_two_pilots_have_is_reported_by_the_first(site):
+    """Updates with another batch id are a database error to the real server, until the job is done."""
+    gate = site.gate()
+    job = site.script(f"if mkdir {site.folder}/first; then {gate.script}; fi")
+    first = site.start()
+    gate.wait()
+    site.until(lambda: site.job(job).status == "running")
+    struck = fault(site, "duplicate-dispatch")
+    second = site.start("--report-budget", 1).wait()
+    assert struck.fired == 1
+    assert second.code == 4
+    assert second.says("Database error")
+    assert site.job(job).status == "running"
+    gate.open()
+    assert first.wait().code == 0
+    site.check_clean(["spool"])
+    assert phases(site, job) == ["activated", "sent", "running", "holding", "finished"]
+
+
 # -- storages --------------------------------------------------------------------------------------------------------
 
 CONTENT = b"of a storage that fails\n" * 100
