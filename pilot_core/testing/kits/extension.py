@@ -173,6 +173,8 @@ class ExtensionKit(Kit):
                 lost = sorted(set(was) - set(answer))
                 advice = "return {**environment, ...}, the whole one"
                 assert not {"PATH", "HOME"} & set(lost), f"the environment lost {', '.join(lost)}: {advice}"
+                other = answer.get("PandaID") != was["PandaID"]
+                assert not other, f"PandaID is {answer.get('PandaID')}, not {was['PandaID']}: another job's environment"
                 changed = [name for name in was if name in answer and answer[name] != was[name]]
                 many = len(lost) + len(changed) > len(was) // 2
                 assert not many, f"of {len(was)} variables it lost {lost} and changed {changed}: {advice}"

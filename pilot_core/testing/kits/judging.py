@@ -21,7 +21,7 @@ from pilot_core.errors import HandledError
 from pilot_core.testing.kits.canary import CANARY, shows_secret
 from pilot_core.testing.kits.within import within
 
-__all__ = ["Footprint", "as_user", "children", "eventually", "full_text", "refused", "tree", "unlike"]
+__all__ = ["Footprint", "as_user", "children", "eventually", "full_text", "pids", "refused", "tree", "unlike"]
 
 T = TypeVar("T")
 
@@ -104,19 +104,22 @@ def tree(folder: Path) -> dict[str, object]:
     return found
 
 
+def pids() -> list[int]:
+    """Return the ids of all processes that can be seen."""
+    return sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+
+
 def children(*, zombies: bool = False) -> list[int]:
     """Return the process ids of this process's children, or only of those that ended and were not waited for."""
     found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
+    for pid in pids():
         try:
-            state, parent = (entry / "stat").read_bytes().rpartition(b")")[2].split()[:2]
+            state, parent = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:2]
         except OSError:
             continue  # it ended meanwhile
         if int(parent) == os.getpid() and (state == b"Z" or not zombies):
-            found.append(int(entry.name))
-    return sorted(found)
+            found.append(pid)
+    return found
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from pilot_core.api.provider import Context
     from pilot_core.testing.kits.subject import Subject
 
-__all__ = ["ANY", "VARIABLES", "WORDS", "Launch", "LauncherBase", "Status", "Stop", "processes_of"]
+__all__ = ["ANY", "NO_IDS", "VARIABLES", "WORDS", "Launch", "LauncherBase", "Status", "Stop", "processes_of"]
 
 Launch = Callable[[LaunchRequest], "list[str]"]
 Status = Callable[..., "list[str]"]
@@ -45,6 +47,10 @@ VARIABLES = {
     "KIT_PERCENT": "%d%%",
 }
 """Variables that a batch system's own language would change."""
+NO_IDS = (
+    "no-such-pilot", "", "0", "-1", "../x", "..", "/", ".", "a b", "$(id)", "x\ny", "x\0y", "*", "%", "ü", "x" * 5000,
+)  # fmt: skip
+"""Texts that are no pilot's id."""
 ANY = (ExecutorError, CommunicationError, AuthError, TransferTimeout)
 
 
@@ -78,8 +84,14 @@ class LauncherBase(Kit):
         ids: list[str] = []
         yield ids
         clock = SystemClock()
-        make().stop(ids, cancel=CancelToken(), deadline=Deadline.after(clock, 30.0))
-        eventually(lambda: not any(map(pilots.lives, processes_of(pilots))), "the pilots end", seconds=self.patience)
+        try:
+            make().stop(ids, cancel=CancelToken(), deadline=Deadline.after(clock, 30.0))
+            eventually(
+                lambda: not any(map(pilots.lives, processes_of(pilots))), "the pilots end", seconds=self.patience
+            )
+        finally:
+            for process in filter(pilots.lives, processes_of(pilots)):
+                os.kill(process[0], signal.SIGKILL)
 
     @pytest.fixture
     def launch(self, launcher: Launcher, launched: list[str], cancel: CancelToken, deadline: Deadline) -> Launch:
@@ -130,13 +142,15 @@ class LauncherBase(Kit):
         eventually(all_there, what, seconds=self.patience)
         return last[0]
 
-    def nothing_comes(self, pilots: Pilots, what: str) -> None:
-        """See that no pilot begins."""
+    def nothing_more(self, pilots: Pilots, what: str, *, begun: int = 0) -> None:
+        """See that no more pilots begin than there are to be, and that none gets a signal."""
         clock = SystemClock()
-        until = clock.monotonic() + min(0.3, self.patience)
+        until = clock.monotonic() + 0.3
         while clock.monotonic() < until:
-            clock.wait(until=clock.monotonic() + 0.05)
-            assert not pilots.told("begun"), f"{what} launched a pilot"
+            clock.wait(until=clock.monotonic() + 0.03)
+            count = len(pilots.told("begun"))
+            assert count <= begun, f"{what}: {count} pilots run, where it is {begun}"
+            assert not pilots.told("signal"), f"{what}: a pilot got a signal"
 
     @staticmethod
     def check_sound(found: Sequence[LaunchedPilot], count: int) -> None:
