@@ -25,6 +25,9 @@ DEMO = ("devserver", "communicator-panda")
 TEST_EXTRAS = ("testing", "test")
 """Names of the extra that a plugin's tests need, where it has one."""
 
+OWN_SESSIONS = ("e2e", "mutants", "templates")
+"""Folders of tests that are not the core session's: together, mutants and templates run them."""
+
 OLDEST_PLUGGY = "1.6"
 """The oldest that the core's pyproject.toml allows."""
 
@@ -87,11 +90,12 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def core(session: nox.Session) -> None:
     """Test the core alone, as the wheel that is built from this checkout."""
-    install(session, ".[testing]")
+    install(session, ".[testing]", "cookiecutter")
     # pluggy 1.6 and 1.7 differ, and we promise to behave alike on both
     oldest = Path(session.virtualenv.location, "oldest-pluggy")
     install(session, "--target", str(oldest), f"pluggy=={OLDEST_PLUGGY}.*")
-    pytest(session, "tests", "--ignore=tests/e2e", PILOT_CORE_OLDEST_PLUGGY=str(oldest))
+    elsewhere = [f"--ignore=tests/{name}" for name in OWN_SESSIONS]
+    pytest(session, "tests", *elsewhere, PILOT_CORE_OLDEST_PLUGGY=str(oldest))
 
 
 @nox.session
@@ -110,6 +114,23 @@ def together(session: nox.Session) -> None:
     install(session, ".[testing]", *with_needed(*PLUGINS, tests=True).values())
     check_plugins(session, list(PLUGINS))
     pytest(session, "tests/e2e")
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Plant faults in correct plugins of every kind, one at a time, and see that the kits notice; prints the score."""
+    install(session, ".[testing]", "pytest-xdist")
+    pytest(session, "tests/mutants", "-n", "2")
+
+
+@nox.session
+def templates(session: nox.Session) -> None:
+    """Make a project of each kind of plugin, install it, run its tests and linters, build and check its wheel."""
+    tools = [
+        line for line in (ROOT / "requirements-dev.txt").read_text().splitlines() if line.startswith(("mypy", "ruff"))
+    ]
+    install(session, ".[testing]", "pytest-xdist", "build", "editables", "hatchling", *tools)
+    pytest(session, "tests/templates", "-n", "2")
 
 
 @nox.session(reuse_venv=True)
