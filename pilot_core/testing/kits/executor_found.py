@@ -185,7 +185,7 @@ class ExecutorFound(ExecutorBase):
         shutil.rmtree(running.spec.control_dir)
         _right_or_refused(bench, running, running.handle, result.exit_code)
 
-    def test_a_killed_helper_is_no_good_result(self, bench: Bench) -> None:
+    def test_a_payload_that_never_was_has_no_result(self, bench: Bench) -> None:
         """A pilot that asks for a payload which never was is told so: no result is made up."""
         running, _ = bench.run_shell("exit 0")
         empty = bench.spec("/bin/true")

@@ -25,6 +25,7 @@ LEFTOVERS = "test_leftovers_are_counted"
 BYSTANDERS = "test_bystanders_are_left_alone"
 MANY = "test_many_in_a_row_leave_nothing"
 DAMAGED = "test_a_damaged_handle_is_an_error_for_the_reader"
+NEVER = "test_a_payload_that_never_was_has_no_result"
 LOST = "test_a_lost_record_is_no_result"
 CLOSING = "test_closing_leaves_payloads_alone"
 RUNNING = "test_start_returns_while_the_payload_runs"
@@ -223,7 +224,7 @@ MUTANTS = (
     _found("end-waits", "`end` waits for the end.", at.EndWaits, POLITE),
     _found("end-raises", "`end` after the end raises.", at.EndRaises, AGAIN),
     _found("end-twice", "A second `end` raises.", at.EndTwice, AGAIN),
-    _found("lost-is-good", "A lost record is a good result.", at.LostIsGood, LOST),
+    _found("lost-is-good", "A lost record is a good result.", at.LostIsGood, LOST, NEVER),
     _found("lost-is-bad", "A lost record is exit code 1.", at.LostIsBad, LOST),
     _found("lost-is-raised", "A lost record is an error of Python's.", at.LostIsRaised, LOST),
     # those that were thought of when the kit was there
