@@ -363,7 +363,7 @@ def test_the_command_tells_people_and_programs(kept):
 
 def test_the_documented_commands_record_replay_and_save_a_test(shell, server):
     shell('pilot-core submit --state-dir state --transformation /bin/echo --parameters "hello world"')
-    shell("pilot-core run --config state/pilot.toml --jobs 0 --record recording")
+    shell("pilot-core run --config state/pilot.toml --record recording")
     assert shell("pilot-core replay recording").startswith("as recorded: ")
     shell("pilot-core replay recording --save-test test_bug.py")
     assert "1 passed" in shell("pytest test_bug.py")
