@@ -40,6 +40,8 @@ if TYPE_CHECKING:
         JobFilter,
         JobRecord,
         JobStore,
+        NamesCalls,
+        RequestedCall,
         ServerProtocol,
         ServerRequest,
         ServerResponse,
@@ -131,6 +133,7 @@ __all__ = [
     "LaunchRequest",
     "LaunchedPilot",
     "Launcher",
+    "NamesCalls",
     "NoSettings",
     "NoSpace",
     "Outcome",
@@ -148,6 +151,7 @@ __all__ = [
     "Replica",
     "ReplicaCatalog",
     "RequestRefused",
+    "RequestedCall",
     "ServerAnswer",
     "ServerProtocol",
     "ServerRequest",
@@ -199,8 +203,8 @@ _HOME = {
     "pilot_core.api.provider": "KINDS Context NoSettings Provider Stagers",
     "pilot_core.api.queue": "Queue QueueSource Storage deterministic_path",
     "pilot_core.api.server": """
-        ExplainsRequests FieldProblem Identity JobFilter JobRecord JobStore ServerProtocol ServerRequest ServerResponse
-        StoreUnavailable UpdateOutcome
+        ExplainsRequests FieldProblem Identity JobFilter JobRecord JobStore NamesCalls RequestedCall ServerProtocol
+        ServerRequest ServerResponse StoreUnavailable UpdateOutcome
     """,
     "pilot_core.api.settings": "setting",
     "pilot_core.api.staging": """

@@ -37,6 +37,7 @@ class JobRequest:
 
     queue: str
     label: str = ""
+    """Kind of job (`prodSourceLabel`): managed, user, test ...; `unified` = production's and users' alike."""
     node: str = ""
     """`slot@host` or `host`."""
     jobs: int = 1

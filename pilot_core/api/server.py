@@ -18,6 +18,8 @@ __all__ = [
     "JobFilter",
     "JobRecord",
     "JobStore",
+    "NamesCalls",
+    "RequestedCall",
     "ServerProtocol",
     "ServerRequest",
     "ServerResponse",
@@ -125,6 +127,7 @@ class JobFilter:
 
     queue: str
     labels: tuple[str, ...] = ()
+    """A pilot's `unified` is no label of a job: it means production's and users'."""
     limit: int = 1
     memory_mb: int | None = None
     disk_mb: int | None = None
@@ -278,4 +281,29 @@ class ExplainsRequests(Protocol):
 
     def problems(self, request: ServerRequest) -> Sequence[FieldProblem]:
         """Return everything that is wrong with a request that it handles; empty = nothing. May raise nothing."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestedCall:
+    """What one call in a request is about, for the server's faults, which choose by it, and for people who look on."""
+
+    name: str
+    """What the protocol calls it: `job.update`."""
+    task: str = ""
+    """acquire (it asks for jobs), update (it tells a job's state), or "" for anything else."""
+    jobs: Sequence[tuple[int, str]] = ()
+    """PandaIDs, each with the state that is told of it, "" for none."""
+    queue: str = ""
+
+
+@runtime_checkable
+class NamesCalls(Protocol):
+    """What a `ServerProtocol` may have besides, where address and parameters are not PanDA's: it names the calls.
+
+    Without it the last part of the path counts as the call's name, and jobs are looked for by PanDA's names.
+    """
+
+    def calls(self, request: ServerRequest) -> Sequence[RequestedCall]:
+        """Return the calls in a request that it handles, in order; of what cannot be read none. May raise nothing."""
         ...

@@ -247,7 +247,7 @@ class DevServer:
             store.set_queue(queue.name, data=queue.queuedata())
         pages = Pages(self.site, store, self.state.transformations)
         self._changes = Changes(self.faults, store, authenticator)
-        injector = Injector(self.faults, self._changes, self.clock)
+        injector = Injector(self.faults, self._changes, self.clock, protocols)
         admin = Admin(store, self.site, self.state.admin_dn(), self.faults)
         self._web = self._make_web(store)
         exchanges = self._web.exchanges if self._web else None

@@ -13,6 +13,7 @@ from aiohttp import web
 from pilot_core.api.server import ExplainsRequests, FieldProblem, ServerRequest, ServerResponse
 from pilot_devserver import apache
 from pilot_devserver.faults.injector import Struck
+from pilot_devserver.faults.subject import calls_of
 
 if TYPE_CHECKING:
     from pilot_core.api.server import JobStore, ServerProtocol
@@ -128,7 +129,8 @@ class Host:
             return
         peer = request.transport.get_extra_info("peername") if request.transport else None
         client = f"{peer[0]}:{peer[1]}" if peer else ""
-        self._exchanges.add(begun, neutral, response, client=client, faults=faults, explain=self._explain)
+        calls = [call.name for call in calls_of(neutral, self._protocols) or ()]
+        self._exchanges.add(begun, neutral, response, client=client, faults=faults, calls=calls, explain=self._explain)
 
     def _explain(self, request: ServerRequest) -> Sequence[FieldProblem]:
         """Return what the protocol that answers a request finds wrong with it; nothing if it cannot tell."""

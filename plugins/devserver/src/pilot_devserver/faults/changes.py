@@ -10,7 +10,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from pilot_core.api.server import StoreUnavailable
-from pilot_devserver.faults.subject import subject_of
 from pilot_devserver.store_rules import TO_BE_KILLED
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from pilot_devserver.faults.certificate import CertificateChanger
     from pilot_devserver.faults.doors import Doors
     from pilot_devserver.faults.registry import Fault, Faults
+    from pilot_devserver.faults.subject import Subject
     from pilot_devserver.identity import Authenticator
 
 __all__ = ["Changes"]
@@ -65,14 +65,14 @@ class Changes:
         if self._doors is not None:
             self._doors.close()
 
-    def order(self, fault: Fault, request: ServerRequest) -> None:
+    def order(self, fault: Fault, subject: Subject) -> None:
         """Give the jobs of an update the fault's command, so that its answer has it; may block."""
         name, rule = fault.rule.kind.name, fault.rule
         if name not in {"tobekilled", "command"}:
             return
         # not `kill`: that cancels at once what the database does not know to be running yet
         command = TO_BE_KILLED if name == "tobekilled" else rule.options["text"]
-        for job, state in subject_of(request).jobs:
+        for job, state in subject.jobs:
             if rule.job in (None, job) and rule.state in ("", state):
                 try:
                     done, text = self._store.set_command(job, command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from pilot_core.api.clock import Clock
-    from pilot_core.api.server import JobStore, ServerRequest, ServerResponse
+    from pilot_core.api.server import JobStore, ServerProtocol, ServerRequest, ServerResponse
     from pilot_devserver.faults.changes import Changes
     from pilot_devserver.faults.registry import Fault, Faults
 
@@ -62,10 +62,13 @@ class Spoiled:
 class Injector:
     """Applies the faults of one server to its requests. But for `close`, everything is called in its event loop."""
 
-    def __init__(self, faults: Faults, changes: Changes, clock: Clock) -> None:
+    def __init__(
+        self, faults: Faults, changes: Changes, clock: Clock, protocols: Sequence[ServerProtocol] = ()
+    ) -> None:
         self._faults = faults
         self._changes = changes
         self._clock = clock
+        self._protocols = protocols
         self._timer = Timer(clock)
         self._ending: asyncio.Future[None] | None = None
 
@@ -83,9 +86,10 @@ class Injector:
             return ()
 
         def look() -> list[Fault]:
-            struck = self._faults.meet(subject_of(request), lambda job: _queue_of(store, job))
+            subject = subject_of(request, self._protocols)
+            struck = self._faults.meet(subject, lambda job: _queue_of(store, job))
             for fault in struck:
-                self._changes.order(fault, request)
+                self._changes.order(fault, subject)
             return struck
 
         struck = await in_thread(look)

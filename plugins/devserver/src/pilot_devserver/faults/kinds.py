@@ -50,7 +50,12 @@ class Kind:
     help: str
     options: tuple[Option, ...] = ()
     endpoints: tuple[str, ...] = ()
-    """The methods that it makes sense for; empty = all."""
+    """PanDA's methods that it makes sense for; empty = all."""
+
+    @property
+    def task(self) -> str:
+        """What calls of other protocols have to be for: acquire, update, or "" for anything."""
+        return {ACQUIRES: "acquire", UPDATES: "update"}.get(self.endpoints, "")
 
 
 CONDITIONS = (

@@ -173,7 +173,7 @@ class Faults:
     def meet(self, subject: Subject, queue_of: Callable[[int], str]) -> list[Fault]:
         """Return the faults that strike a request, and count them: all of the server, one at most of the answer."""
         about = [fault for fault in self.rules() if fault.rule.matches(subject, queue_of)]
-        return self._strike(about, subject.path)
+        return self._strike(about, ", ".join(dict.fromkeys(subject.calls)) or subject.path)
 
     def refuses(self) -> bool:
         """Say whether a connection that is being accepted is to be refused, and count that."""

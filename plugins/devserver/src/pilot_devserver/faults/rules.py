@@ -60,7 +60,9 @@ class Rule:
             found[name] = _checked(value, known[name], f"{place}.{name}")
         own = {option.name: found.pop(option.name, option.default) for option in kind.options}
         rule = cls(kind=kind, options=MappingProxyType(own), **found)
-        if kind.endpoints and not any(rule.is_for(f"/{name}") for name in kind.endpoints) and "/" not in rule.endpoint:
+        # names with dots are those of other protocols than PanDA's
+        foreign = {"/", "."} & set(rule.endpoint)
+        if kind.endpoints and not foreign and not any(rule.is_for(f"/{name}") for name in kind.endpoints):
             methods = ", ".join(kind.endpoints)
             raise BadInput(f"{place}.endpoint: {rule.endpoint!r} can never have the fault {kind.name}; use {methods}")
         return rule
@@ -112,9 +114,11 @@ class Rule:
     def _is_about_method(self, subject: Subject) -> bool:
         """Say whether the fault can strike such a request at all, and its endpoint is meant."""
         kind = self.kind
-        if kind.place is Place.CONNECTION or (kind.endpoints and subject.method not in kind.endpoints):
+        meant = not kind.endpoints or subject.method in kind.endpoints or kind.task in subject.tasks
+        if kind.place is Place.CONNECTION or not meant:
             return False
-        return self.is_for(subject.path) and (subject.bearer or kind.name != "expired-token")
+        named = self.is_for(subject.path) or any(fnmatchcase(name, self.endpoint) for name in subject.calls)
+        return named and (subject.bearer or kind.name != "expired-token")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
+from pilot_core.api.server import NamesCalls
+
 if TYPE_CHECKING:
-    from pilot_core.api.server import ServerRequest
+    from pilot_core.api.server import RequestedCall, ServerProtocol, ServerRequest
 
-__all__ = ["Subject", "subject_of"]
+__all__ = ["Subject", "calls_of", "subject_of"]
 
+_log = logging.getLogger(__name__)
 _JOB_KEYS = ("job_id", "jobId", "job_ids", "ids")
 _STATE_KEYS = ("job_status", "state")
 _QUEUE_KEYS = ("site_name", "siteName", "site")
@@ -34,6 +38,10 @@ class Subject:
     queue: str = ""
     bearer: bool = False
     """Whether it carries a bearer token."""
+    calls: tuple[str, ...] = ()
+    """What its protocol calls it, where that is not in the path."""
+    tasks: frozenset[str] = frozenset()
+    """acquire, update: what the calls are for, as far as the protocol says."""
 
     @property
     def method(self) -> str:
@@ -41,8 +49,19 @@ class Subject:
         return self.path.rpartition("/")[2]
 
 
-def subject_of(request: ServerRequest) -> Subject:
-    """Read a request of either protocol; what makes no sense is left out, nothing is raised."""
+def subject_of(request: ServerRequest, protocols: Sequence[ServerProtocol] = ()) -> Subject:
+    """Read a request, as its protocol does if it can say; what makes no sense is left out, nothing is raised."""
+    bearer = len(request.headers.get("authorization", "").split()) > 1
+    calls = calls_of(request, protocols)
+    if calls is not None:
+        return Subject(
+            path=unquote(request.path),
+            jobs=tuple(job for call in calls for job in call.jobs),
+            queue=next((call.queue for call in calls if call.queue), ""),
+            bearer=bearer,
+            calls=tuple(call.name for call in calls),
+            tasks=frozenset(call.task for call in calls if call.task),
+        )
     values = _values(request)
     jobs: list[tuple[int, str]] = []
     for table in (values, *_bulk(values)):
@@ -50,8 +69,19 @@ def subject_of(request: ServerRequest) -> Subject:
         for key in _JOB_KEYS:
             jobs += [(job, state) for job in _ids(table.get(key))]
     queue = next((str(values[key]) for key in _QUEUE_KEYS if key in values), "")
-    bearer = len(request.headers.get("authorization", "").split()) > 1
     return Subject(path=unquote(request.path), jobs=tuple(jobs), queue=queue, bearer=bearer)
+
+
+def calls_of(request: ServerRequest, protocols: Sequence[ServerProtocol]) -> Sequence[RequestedCall] | None:
+    """Return the calls in a request, as the protocol that answers it names them; None if it names none."""
+    protocol: object = next((item for item in protocols if item.handles(request)), None)
+    if not isinstance(protocol, NamesCalls):
+        return None
+    try:
+        return protocol.calls(request)
+    except Exception:  # noqa: BLE001  (a plugin's bug must not be the server's end)
+        _log.exception("%s failed to name the calls in a request", type(protocol).__name__)
+        return None
 
 
 def _values(request: ServerRequest) -> Mapping[str, Any]:

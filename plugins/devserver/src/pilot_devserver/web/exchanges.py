@@ -59,12 +59,16 @@ class Exchange:
     response_size: int
     faults: tuple[str, ...] = ()
     """The faults that the server was told to make here."""
+    calls: tuple[str, ...] = ()
+    """What the protocol calls the request, where that is not in the path; a batch has several."""
     explain: Callable[[], Sequence[FieldProblem]] = field(default=tuple, repr=False)
 
     @property
     def endpoint(self) -> str:
         """The method that was called, or the path."""
-        return Concealer().text(endpoint_of(self.request.path))
+        names = [name[:100] for name in dict.fromkeys(self.calls) if name]
+        called = ", ".join(names[:3] + ["..."] * (len(names) > 3))
+        return Concealer().text(called or endpoint_of(self.request.path))
 
     @cached_property
     def problems(self) -> tuple[FieldProblem, ...]:
@@ -131,9 +135,12 @@ def _text_of(value: Any, names: Sequence[str]) -> str:
 
 
 def _refusal(answered: Any, inner: Any) -> str:
-    """Return the message of an answer that says no in the ways of either API."""
+    """Return the message of an answer that says no in the ways of either API, or of JSON-RPC."""
     if isinstance(answered, dict) and answered.get("success") is False:
         return _text_of(answered, ("message",)) or "success: false"
+    if isinstance(answered, dict) and isinstance(answered.get("error"), dict):
+        error = answered["error"]
+        return f"error {str(error.get('code', ''))[:20]} {_text_of(error, ('message',))}".strip()
     code = str(inner.get("StatusCode", "0")) if isinstance(inner, dict) else "0"
     return "" if code == "0" else f"StatusCode {code[:20]} {_text_of(inner, ('errorDialog', 'ErrorDiag'))}".strip()
 
@@ -168,6 +175,7 @@ class ExchangeLog:
         *,
         client: str = "",
         faults: Sequence[str] = (),
+        calls: Sequence[str] = (),
         explain: Callable[[ServerRequest], Sequence[FieldProblem]] | None = None,
     ) -> Exchange:
         """Keep an exchange that is over, and drop the oldest beyond the bounds.
@@ -189,6 +197,7 @@ class ExchangeLog:
                 response=answer,
                 response_size=len(response.body) if response is not None else 0,
                 faults=tuple(faults),
+                calls=tuple(calls[:100]),
                 explain=lambda: found if found is not None else explain(kept) if explain else (),
             )
             self._kept.append(exchange)
