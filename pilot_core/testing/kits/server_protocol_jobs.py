@@ -68,6 +68,15 @@ class JobClauses(ServerProtocolBase):
             assert not counter.acquire(memory_mb=2000), "the job went to a pilot without the memory for it"
         assert counter.acquire(memory_mb=8000) == [plain_job().id]
 
+    @pytest.mark.parametrize("label", ["managed", "user"])
+    def test_a_pilot_for_both_kinds_gets_either(self, label: str, counter: Counter, store: MemoryStore) -> None:
+        """A pilot that asks for `unified` gets production's jobs and users' alike: no job has that label itself."""
+        self.carried("JobRequest.label")
+        store.offer(plain_job(label=label))
+        assert counter.acquire(label="unified") == [plain_job().id], (
+            f"a pilot with the label unified takes {label} jobs: no job has that label, translate it for the store"
+        )
+
     @pytest.mark.parametrize("field", SEEN)
     def test_a_wish_reaches_the_store(self, field: str, counter: Counter, store: MemoryStore) -> None:
         """Each field of a request for jobs reaches the store's filter."""

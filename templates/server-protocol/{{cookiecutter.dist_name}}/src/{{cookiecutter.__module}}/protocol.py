@@ -90,7 +90,8 @@ def acquire(said: Answer, store: JobStore) -> Answer:
     label = text(said, "label")
     wanted = JobFilter(
         queue=text(said, "queue"),
-        labels=(label,) if label else (),
+        # `unified`: production's jobs and users' alike
+        labels=(label,) if label not in {"", "unified"} else (),
         limit=number(said, "jobs") or 1,
         memory_mb=number(said, "memory_mb"),
         disk_mb=number(said, "disk_mb"),
