@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = ["job_told"]
@@ -58,7 +58,7 @@ def job_told(words: Mapping[str, Any]) -> dict[str, Any]:
         },
         "container": {"image": text(words.get("container_name")), "options": words.get("containerOptions") or {}},
         "input_lists": {name: lfns.split(",") for name, _, lfns in lists},
-        "looping_check": str(words.get("loopingCheck", True)) != "False",
+        "looping_check": str(words.get("loopingCheck")) != "False",
         "debug": str(words.get("debug")) == "True",
         "extra": {word: value for word, value in words.items() if word not in KNOWN},
     }
@@ -73,7 +73,7 @@ def inputs_told(words: Mapping[str, Any]) -> list[dict[str, Any]]:
         if len(column) != len(lfns):
             raise ValueError(f"{word}: {len(column)} values for {len(lfns)} files")
         for file, value in zip(files, column, strict=True):
-            file[field] = READERS.get(field, text)(value)
+            file[field] = number(value) if field == "size" else checksum(value) if field == "checksum" else text(value)
     return files
 
 
@@ -121,10 +121,6 @@ def checksum(value: Any) -> str:
     """Return a checksum with its whole name."""
     name, _, digits = text(value).lower().partition(":")
     return f"{ {'ad': 'adler32', 'md': 'md5'}.get(name, name) }:{digits}" if digits else name
-
-
-READERS: Mapping[str, Callable[[Any], Any]] = {"size": number, "checksum": checksum}
-"""What is more than a text about an input file."""
 
 
 def split(value: Any, separator: str = ",") -> list[str]:

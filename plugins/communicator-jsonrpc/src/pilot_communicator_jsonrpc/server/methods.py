@@ -46,7 +46,8 @@ def acquire(said: Params, store: JobStore) -> Result:
     label = text(said, "label")
     wanted = JobFilter(
         queue=text(said, "queue"),
-        labels=(label,) if label else (),
+        # `unified`: production's jobs and users' alike
+        labels=(label,) if label not in {"", "unified"} else (),
         limit=said.get("jobs") or 1,
         memory_mb=said.get("memory_mb"),
         disk_mb=said.get("disk_mb"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pilot_core import FieldProblem, ServerResponse, StoreUnavailable
+from pilot_core import FieldProblem, RequestedCall, ServerResponse, StoreUnavailable
 
 from pilot_communicator_jsonrpc.server import envelope, params
 from pilot_communicator_jsonrpc.server.envelope import Call, Fault
@@ -25,7 +25,7 @@ NO_DATABASE, NO_CREDENTIAL, NO_ROLE = -32001, -32002, -32003
 
 
 class Protocol:
-    """The protocol; tells what is wrong with a request, too (`ExplainsRequests`)."""
+    """The protocol; tells what is in a request and what is wrong with it, too."""
 
     def __init__(self, settings: NoSettings, context: Context) -> None:
         self._settings = settings
@@ -52,7 +52,7 @@ class Protocol:
         return ServerResponse(status=204, content_type="application/json") if told is None else response(200, told)
 
     def problems(self, request: ServerRequest) -> list[FieldProblem]:
-        """Return everything that is wrong with a request, for the page that shows the exchange."""
+        """Return everything that is wrong with a request, for the page that shows it (`ExplainsRequests`)."""
         try:
             said = envelope.parse(request.body)
         except ValueError:
@@ -63,6 +63,14 @@ class Protocol:
             text = f"a batch has 1 to {envelope.LARGEST_BATCH} requests"
             return [FieldProblem(field="", kind="refused", message=text)]
         return [problem for place, each in enumerate(said) for problem in explained(each, f"[{place}].")]
+
+    def calls(self, request: ServerRequest) -> list[RequestedCall]:
+        """Return the calls in a request, by which the development server's faults choose (`NamesCalls`)."""
+        try:
+            said = envelope.parse(request.body)
+        except ValueError:
+            return []
+        return [named(each) for each in (said if isinstance(said, list) else [said])]
 
     def _carry_out(self, call: Call, store: JobStore) -> Any:
         """Return the result of a call; raises `Fault`."""
@@ -81,6 +89,22 @@ class Protocol:
             return CARRY_OUT[call.method](call.params, store)
         except StoreUnavailable as error:
             raise Fault(NO_DATABASE, f"the database does not answer: {error}") from None
+
+
+def named(said: Any) -> RequestedCall:
+    """Return what one request object is about."""
+    try:
+        call = envelope.read_call(said)
+    except Fault:
+        return RequestedCall(name="")
+    table = call.params if isinstance(call.params, dict) else {}
+    job_id, state, queue = table.get("job_id"), table.get("state"), table.get("queue")
+    return RequestedCall(
+        name=call.method,
+        task={"job.acquire": "acquire", "job.update": "update"}.get(call.method, ""),
+        jobs=((job_id, state if isinstance(state, str) else ""),) if type(job_id) is int else (),
+        queue=queue if isinstance(queue, str) else "",
+    )
 
 
 def explained(said: Any, prefix: str) -> list[FieldProblem]:

@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="D",
         help="directory for the outputs and logs; that of an earlier demo is emptied first [default: ./%(default)s]",
     )
+    parser.add_argument(
+        "--communicator",
+        default="panda",
+        metavar="NAME",
+        help="protocol in which pilot and server talk: both its sides have to be installed [default: %(default)s]",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the server's and the pilot's own directories too")
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
 
@@ -61,17 +67,17 @@ def run(arguments: argparse.Namespace) -> int:
     jobs = demo_jobs()
     with stdout_view(jobs, shown) as view:
         view.say(f"output in {places.root}")
-        server = ServerProcess(places, QUEUE)
+        server = ServerProcess(places, QUEUE, arguments.communicator)
         try:
-            view.say(f"server: {server.facts['url']} (TLS, own authority)")
-            code, results = _run_jobs(server, places, jobs, view)
+            view.say(f"server: {server.facts['url']} (TLS, own authority), protocol {arguments.communicator}")
+            code, results = _run_jobs(server, places, jobs, view, arguments.communicator)
         finally:
             server.end()
     return _finish(arguments, places, code, results, clock.monotonic() - begun)
 
 
 def _run_jobs(
-    server: ServerProcess, places: Places, jobs: list[DemoJob], view: PlainView | TerminalView
+    server: ServerProcess, places: Places, jobs: list[DemoJob], view: PlainView | TerminalView, communicator: str
 ) -> tuple[int, list[JobResult]]:
     """Submit the jobs and run the pilot until the server has no more; returns its exit code and the verdicts."""
     from pilot_devserver.client import AdminClient
@@ -82,7 +88,7 @@ def _run_jobs(
     client = AdminClient(server.facts["url"], state.ca_file, state.admin_cert, state.admin_key)
     watcher = _watch(client, view)
     ids = _submit(client, state, jobs)
-    pilot = PilotProcess(places, server.facts)
+    pilot = PilotProcess(places, server.facts, communicator)
     try:
         view.say(pilot.command)
         code = pilot.wait()

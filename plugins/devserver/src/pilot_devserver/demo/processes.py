@@ -70,16 +70,17 @@ class _Process:
 
 
 class ServerProcess(_Process):
-    """`pilot-core serve` on loopback. It ends when this process does, however that comes about."""
+    """`pilot-core serve` on loopback, with one protocol. It ends when this process does, however that comes about."""
 
-    def __init__(self, places: Places, queue: str) -> None:
+    def __init__(self, places: Places, queue: str, protocol: str) -> None:
         ready, ready_end = os.pipe()
         lifeline, self._lifeline = os.pipe()
         try:
             # fmt: off
             super().__init__(
                 ["serve", "--state-dir", str(places.state), "--storage", str(places.storage), "--queue", queue,
-                 "--adder-delay", "0", "--ready-fd", str(ready_end), "--lifeline-fd", str(lifeline)],
+                 "--protocol", protocol, "--adder-delay", "0",
+                 "--ready-fd", str(ready_end), "--lifeline-fd", str(lifeline)],
                 places, places.server_log, pass_fds=(ready_end, lifeline),
             )
             # fmt: on
@@ -108,11 +109,12 @@ class ServerProcess(_Process):
 class PilotProcess(_Process):
     """`pilot-core run` until the server has no more jobs."""
 
-    def __init__(self, places: Places, facts: Mapping[str, Any]) -> None:
+    def __init__(self, places: Places, facts: Mapping[str, Any], communicator: str) -> None:
         # fmt: off
         super().__init__(
             ["run", "--config", facts["config"], "--server", facts["url"], "--queue", facts["queue"],
-             "--ca-file", facts["ca_file"], "--cert", facts["proxy"], "--jobs", "0", "--work-dir", str(places.work)],
+             "--ca-file", facts["ca_file"], "--cert", facts["proxy"],
+             "--communicator", communicator, "--jobs", "0", "--work-dir", str(places.work)],
             places, places.pilot_log,
         )
         # fmt: on
