@@ -60,7 +60,7 @@ def documented(checkout):
 @pytest.fixture
 def server(documented, tmp_path):
     """A development server, started with the README's line; what it says of itself."""
-    line = documented("pilot-core serve")
+    line = documented("pilot-core serve ")
     read, write = os.pipe()
     process = subprocess.Popen(
         [*shlex.split(line), "--ready-fd", str(write), "--adder-delay", "0"],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def test_serve_submit_and_run_as_documented(documented, shell, server, states):
     shell(documented("pilot-core submit"))
-    shell(documented("pilot-core run --config"))
+    shell(documented("pilot-core run --config state/pilot.toml --jobs"))
     assert states() == ["finished"]
 
 
