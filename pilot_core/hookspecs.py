@@ -299,20 +299,23 @@ class PilotSpecs:
     def pilot_diagnose_failure(self, payload: FinishedPayload) -> Diagnosis | None:
         """Say why a payload failed; the first plugin with an answer is believed.
 
+        What the payload left is untrusted: its files may be missing, no text, endless, or pipes.
+
         Example::
 
             from pilot_core import Diagnosis, hookimpl
 
             @hookimpl
             def pilot_diagnose_failure(payload):
-                if b"bad_alloc" in payload.stderr.read_bytes()[-4096:]:
+                errors = payload.stderr.read_bytes() if payload.stderr.is_file() else b""
+                if b"bad_alloc" in errors[-4096:]:
                     return Diagnosis(error_code=1223, message="the payload could not get memory (bad_alloc)")
                 return None
         """
 
     @hookspec
     def pilot_collect_metadata(self, payload: FinishedPayload) -> Mapping[str, Any] | None:
-        """Return entries for the job's metadata; later plugins win where keys are equal.
+        """Return entries for the job's metadata; later plugins win where keys are equal. It is JSON, below a megabyte.
 
         Example::
 

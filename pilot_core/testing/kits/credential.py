@@ -245,6 +245,7 @@ class CredentialKit(Kit):
         for _ in range(3):
             purse.issue()
             ask()
+            ask()
             secrets = source.secrets()
             self.check_secrets(secrets)
             for number, secret in enumerate(purse.issued):
@@ -336,6 +337,7 @@ class CredentialKit(Kit):
         """See that these can be used for redaction."""
         assert isinstance(secrets, tuple), f"secrets() returned a {type(secrets).__name__}, not a tuple"
         for value in secrets:
+            assert secrets.count(value) == 1, f"secrets() holds one value {secrets.count(value)} times, and grows"
             assert isinstance(value, str), f"secrets() holds a {type(value).__name__}, not only texts"
             assert len(value) >= 4, "secrets() holds a text so short that redaction would spoil every log"
 

@@ -141,6 +141,9 @@ class LauncherKit(LauncherBase):
             for each in (own, reading, writing):
                 os.close(each)
         assert not inherited, "a descriptor of the launching process, its input perhaps, is open in the pilot"
+        for name in ("1", "2"):
+            theirs, ours = told["descriptors"].get(name), str(Path(f"/proc/self/fd/{name}").readlink())
+            assert theirs != ours or ours == os.devnull, "the pilot writes to the launching process's own output"
         assert told["stdin"] == "", "the pilot reads the launching process's input"
         here = told["session"] == os.getsid(0) and told["process"][0] != 1
         assert not here, "the pilot is in the launching process's session: the end of its terminal ends it"

@@ -100,6 +100,8 @@ class LauncherBase(Kit):
         def launch(request: LaunchRequest) -> list[str]:
             found = within(lambda: launcher.launch(request, cancel=cancel, deadline=deadline), "launch")
             self.check_sound(found, request.count)
+            unknown = [pilot.id for pilot in found if pilot.state == "unknown"]
+            assert not unknown, f"launch tells of pilots that it has just launched as unknown: {unknown}"
             ids = Pilots.ids(found)
             launched.extend(ids)
             return ids

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -192,6 +193,7 @@ def occasions(folder: Path, job: Job) -> list[Occasion]:
         "said nothing": (bare, replace(ended, exit_code=2), b"", b""),
         "wrote no text": (bare, replace(ended, exit_code=255), binary, b"\xff\xfe\0\x80" + binary),
         "wrote a single long line": (job, replace(ended, exit_code=1), b"x" * 3_000_000, b"y" * 3_000_000),
+        "left pipes": (job, replace(ended, exit_code=1), None, None),
         "left no directory": (bare, replace(ended, exit_code=1), None, None),
     }
     made = []
@@ -199,6 +201,9 @@ def occasions(folder: Path, job: Job) -> list[Occasion]:
         job_dir = folder / f"job-{number}"
         if name != "left no directory":
             _fill(job_dir, {"payload.stdout": stdout, "payload.stderr": stderr, "output.root": b"\0" * 4097})
+        if name == "left pipes":
+            os.mkfifo(job_dir / "payload.stdout")
+            os.mkfifo(job_dir / "payload.stderr")
         payload = FinishedPayload(
             job=replace(each, id=each.id + number),
             queue=_queue(),

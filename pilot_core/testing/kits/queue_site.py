@@ -72,7 +72,7 @@ def sample_queue(name: str = QUEUE, *, number: int = 1) -> Queue:
         executor="bubblewrap" if number % 2 else "process",
         heartbeat_seconds=60.5 + number,
         shell=bool(number % 2),
-        environment={"SITE_NAME": f"ünï {number}", "OPTIONS": "a=b", "EMPTY": "", "NUMBER": str(number)},
+        environment={"SITE_NAME": f"ünï {number}", "OPTIONS": "a=b", "EMPTY": "", f"ONLY_{number}": "x"},
         pass_environment=("LC_*", f"OWN_{number}"),
         transformation_urls=(f"https://example.org/trf/{number}",),
         allow_http=not number % 2,

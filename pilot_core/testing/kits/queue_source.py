@@ -198,6 +198,9 @@ class QueueSourceKit(Kit):
         for number in (1, 5, 2, 1):  # 1 and 5 take the same number of bytes
             expected = site.publish(sample_queue(number=number))
             self.same(self.known(ask), expected, "a queue whose description was changed since the last question")
+        moved = {rse: replace(each, url=f"{each.url}/moved") for rse, each in sample_queue().storages.items()}
+        expected = site.publish(replace(sample_queue(), storages=moved))
+        self.same(self.known(ask), expected, "a queue whose storages moved since the last question")
         site.withdraw(QUEUE)
         assert ask() is None, "a queue is still known that the site has withdrawn"
 

@@ -169,6 +169,13 @@ class Forgetful(JsonToken):
         pass
 
 
+class Growing(JsonToken):
+    def credential(self, **limits):
+        token = super().credential(**limits)
+        self.seen.append(token.value)
+        return token
+
+
 class SecretList(JsonToken):
     def secrets(self):
         return list(self.seen)
@@ -332,6 +339,7 @@ SOURCES = {
     "only-current-secret": ("replaced tokens are no secrets", OnlyCurrent, SECRETS),
     "no-secrets": ("nothing is known as secret", Forgetful, SECRETS),
     "half-secret": ("half of the token is known as secret", HalfSecret, SECRETS),
+    "secrets-grow": ("each call adds a secret", Growing, SECRETS),
     "secrets-list": ("secrets are a list", SecretList, SECRETS),
     "empty-secret": ("an empty text is a secret", ShortSecrets, SECRETS),
     "logged": ("the token is logged", Talking, ("test_it_gives_the_current_credential",)),

@@ -173,6 +173,13 @@ def exit_code(payload):
     return Diagnosis(error_code=payload.result.exit_code or 1, message="it failed")
 
 
+def opened(payload, found):
+    if payload.stdout.exists():
+        with payload.stdout.open("rb") as stream:
+            found["first"] = len(stream.readline())
+    return found
+
+
 RIGHT = ("test_answers_are_what_the_pilot_takes",)
 SURVIVES = ("test_jobs_of_every_sort_are_survived",)
 CHANGES = ("test_it_changes_nothing_that_it_is_given",)
@@ -297,6 +304,7 @@ PLUGINS = {
         diagnosis(lambda p: Diagnosis(error_code=1305, message=f"it failed with {dict(p.job.secrets)}")),
         SECRETS,
     ),
+    "pipes-opened": ("a pipe in the place of a file stops it", metadata(opened), SURVIVES),
     "stderr-assumed": ("a missing stderr is an error", diagnosis(quick_failure), SURVIVES),
     "exit-code-assumed": (
         "a killed payload is an error",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import stat
 from dataclasses import replace
 
 from pilot_core import Diagnosis, hookimpl
@@ -17,9 +16,9 @@ TAIL = 4096
 def tail(path):
     """Return the end of a regular file, or nothing."""
     try:
+        if not path.is_file():
+            return b""
         with path.open("rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                return b""
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - TAIL))
             return stream.read(TAIL)
     except OSError:

@@ -280,6 +280,19 @@ class InheritsInput(LocalLauncher):
             process.stdout.read()
 
 
+class InheritsOutput(LocalLauncher):
+    def run_keeper(self, folder):
+        program = KEEPER.replace("for descriptor in (0, 1, 2)", "for descriptor in (0, 1)")
+        keeper = [sys.executable, "-I", "-S", "-c", program, str(folder)]
+        with subprocess.Popen(keeper, env={}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+            process.stdout.read()
+
+
+class UnknownAtFirst(LocalLauncher):
+    def launch(self, request, **limits):
+        return [replace(each, state="unknown") for each in super().launch(request, **limits)]
+
+
 class SameSession(LocalLauncher):
     def run_keeper(self, folder):
         program = KEEPER.replace("os.setsid()", "os.setpgid(0, 0)")
@@ -425,6 +438,8 @@ LAUNCHERS = {
     "readable-file": ("the values of variables are in a readable file", Readable, SECRET),
     "descriptors-inherited": ("its descriptors are inherited", Inherits, ALONE),
     "input-inherited": ("its input is inherited", InheritsInput, ALONE),
+    "output-inherited": ("its output is inherited", InheritsOutput, ALONE),
+    "unknown-at-first": ("a pilot just launched is unknown", UnknownAtFirst, COUNT),
     "same-session": ("pilots are in its session", SameSession, ALONE),
     "waits": ("it waits for the pilots' end", Waits, ("test_launching_does_not_wait_for_the_pilots",)),
     "missing-is-done": (

@@ -228,6 +228,19 @@ class Copying(DirectorySource):
         return super().load(path)
 
 
+class Gathering(DirectorySource):
+    def build(self, name, data, path):
+        queue = super().build(name, data, path)
+        variables = self.__dict__.setdefault("variables", {})
+        variables.update(queue.environment)
+        return replace(queue, environment=dict(variables))
+
+
+class KeptStorages(DirectorySource):
+    def storage(self, rse, entry):
+        return self.__dict__.setdefault("rses", {}).setdefault(rse, super().storage(rse, entry))
+
+
 class Telling(DirectorySource):
     def build(self, name, data, path):
         queue = super().build(name, data, path)
@@ -359,6 +372,8 @@ SOURCES = {
     "descriptor-kept": ("a descriptor stays open", Open, ("test_it_only_reads",)),
     "copy-written": ("a copy is written into the work directory", Copying, ("test_it_only_reads",)),
     "environment-written": ("the pilot's environment is changed", Exporting, RIGHT),
+    "variables-gathered": ("a queue has the variables of those before it", Gathering, RIGHT),
+    "storages-kept": ("a storage that moved is not seen", KeptStorages, ("test_changes_are_seen",)),
     "queue-logged": ("the whole queue is logged", Telling, ("test_a_password_in_a_url_is_not_told",)),
     "thread-kept": ("each question leaves a thread", Threads, ("test_it_only_reads",)),
     "slash-kept": ("a storage's URL ends in a slash", Slashes, RIGHT),
