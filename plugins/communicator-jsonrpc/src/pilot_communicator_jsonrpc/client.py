@@ -129,7 +129,7 @@ class Jsonrpc:
             wait = max(pause, last.retry_after)
             if wait >= deadline.remaining():
                 raise CommunicationError(f"{name}: {last}; there is no time left to try again")
-            self._log.warning("%s: %s; again in %.0f s", name, last, wait)
+            self._log.warning("%s: %s; again in %.1f s", name, last, wait)
             self._clock.wait(cancel, until=self._clock.monotonic() + wait)
             pause = min(2 * pause, self._settings.longest_pause)
 

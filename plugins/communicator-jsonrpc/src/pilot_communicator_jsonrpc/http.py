@@ -62,7 +62,11 @@ class Http:
 
     def post(self, body: bytes, *, cancel: CancelToken, deadline: Deadline) -> Any:
         """Return the answer, as JSON data; raises `Trouble`, `RequestRefused`, `AuthError` or `Cancelled`."""
-        headers = {"Content-Type": "application/json", "User-Agent": self._context.user_agent}
+        headers = {
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": self._context.user_agent,
+        }
         tls = self._credentials(headers, cancel, deadline)
         path = f"{self._url.path.rstrip('/')}/jsonrpc"
         request = Request(self._url, tls, path, body, headers)

@@ -63,7 +63,11 @@ class Http:
 
     def post(self, name: str, values: Mapping[str, Any], *, cancel: CancelToken, deadline: Deadline) -> dict[str, Any]:
         """Return the answer to a call; raises `Trouble`, `RequestRefused`, `AuthError` or `Cancelled`."""
-        headers = {"Content-Type": "application/json", "User-Agent": self._context.user_agent}
+        headers = {
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": self._context.user_agent,
+        }
         tls = self._credentials(headers, cancel, deadline)
         path = f"{self._url.path.rstrip('/')}/{NAME}/v1/{name}"
         request = Request(self._url, tls, path, json.dumps(values).encode(), headers)
