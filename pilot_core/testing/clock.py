@@ -51,6 +51,10 @@ class FakeClock:
             self._monotonic += seconds
             self._wall += seconds
 
+    def outside(self, thing: Waitable) -> bool:
+        """Say whether a thing becomes ready by the real world's doing, which is given real time."""
+        return not isinstance(thing, (Event, CancelToken))
+
     def wait(self, *things: Waitable, until: float | None = None) -> bool:
         """Return True if a thing is ready; else jump to `until` and return False."""
         poll = select.poll()
@@ -58,7 +62,7 @@ class FakeClock:
             poll.register(thing.fileno(), select.POLLIN | select.POLLHUP)
         if until is None:
             return bool(poll.poll())
-        outside = any(not isinstance(thing, (Event, CancelToken)) for thing in things)
+        outside = any(self.outside(thing) for thing in things)
         jump = until - self._monotonic
         patience = min(self.patience, jump) * 1000 if outside and jump > 0 else 0
         if poll.poll(patience):

@@ -15,7 +15,7 @@ sys.path.insert(0, str(HERE))
 from harness import run_kit  # noqa: E402
 
 KINDS = {path.parent.name: path for path in sorted(HERE.glob("*/kit_file.py"))}
-LEAST = {"stager": 30, "executor": 25, "communicator": 25}
+LEAST = {"stager": 30, "executor": 25, "communicator": 100, "server_protocol": 40}
 """How many faults a kind's kit has to be tried with, at the least."""
 MUTANTS = {kind: importlib.import_module(f"{kind}.faults").MUTANTS for kind in KINDS}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import select
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,16 +48,9 @@ GIVEN_UP = (CommunicationError, TransferTimeout)
 class HurriedClock(FakeClock):
     """Pauses are over at once, whatever their length; a wait for the world (a socket, another thread) is a real one."""
 
-    def wait(self, *things: Waitable, until: float | None = None) -> bool:
-        """Return True if a thing is ready; else jump to `until`, after some patience if the world is waited for."""
-        if until is None or all(isinstance(thing, CancelToken) for thing in things):
-            return super().wait(*things, until=until)
-        poll = select.poll()
-        for thing in things:
-            poll.register(thing.fileno(), select.POLLIN | select.POLLHUP)
-        if poll.poll(max(0.0, min(self.patience, until - self.monotonic()) * 1000)):
-            return True
-        return super().wait(*(thing for thing in things if isinstance(thing, CancelToken)), until=until)
+    def outside(self, thing: Waitable) -> bool:
+        """Say so of everything but a cancellation: events are set by the communicator's own threads."""
+        return not isinstance(thing, CancelToken)
 
 
 class Link:

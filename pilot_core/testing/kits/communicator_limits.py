@@ -70,6 +70,18 @@ class LimitClauses(CommunicatorBase):
         self.need(server, fault)
         link = connect(clock=SystemClock())
         server.fault(fault, times=None)
+        self._called_off(link, call, server, f"{call}, when {FAULTS[fault]}")
+
+    def test_a_pause_is_called_off(self, connect: Callable[..., Link], server: OtherSide) -> None:
+        """A pause between two attempts ends within about a second of its cancellation, however long it is."""
+        self.need(server, "busy")
+        link = connect(clock=SystemClock())
+        server.fault("busy", times=None, seconds=600)
+        self._called_off(link, "update", server, "update, while it waits for 600 s as the server wants")
+        assert server.requests() == 1, "one more attempt was made after the cancellation"
+
+    def _called_off(self, link: Link, call: str, server: OtherSide, what: str) -> None:
+        """Call a call off, by the real clock, as soon as the server has its request."""
         errors: list[BaseException] = []
         ended = Event()
 
@@ -82,15 +94,16 @@ class LimitClauses(CommunicatorBase):
                 ended.set()
 
         link.patience = 30.0
-        thread = threading.Thread(target=run, name="kit", daemon=True)
-        thread.start()
+        threading.Thread(target=run, name="kit", daemon=True).start()
         server.await_requests(1)
         clock = SystemClock()
+        clock.wait(ended, until=clock.monotonic() + 0.05)  # let it come to its wait
         link.cancel.cancel(WHY)
         soon = clock.wait(ended, until=clock.monotonic() + SOON)
         server.heal()
-        assert soon, f"{call}, when {FAULTS[fault]}: it still waits {SOON:g} s after it was called off"
-        assert errors and isinstance(errors[0], Cancelled), f"Cancelled is due, not {errors or 'a result'}"
+        assert soon, f"{what}: it still waits {SOON:g} s after it was called off"
+        assert errors, f"{what}: Cancelled is due, and it returned"
+        assert isinstance(errors[0], Cancelled), f"{what}: Cancelled is due, not {errors[0]!r}"
         assert WHY in str(errors[0]), f"the reason of the cancellation is lost: {errors[0]}"
 
     @pytest.mark.parametrize("call", ["update", "acquire"])

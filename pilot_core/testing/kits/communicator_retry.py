@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,8 @@ import pytest
 
 from pilot_core.api.credential import BearerToken
 from pilot_core.errors import AuthError, Cancelled, CommunicationError, HandledError, RequestRefused
-from pilot_core.testing.kits.communicator_base import GIVEN_UP, CommunicatorBase
-from pilot_core.testing.kits.communicator_samples import plain_job, plain_update
+from pilot_core.testing.kits.communicator_base import GIVEN_UP, CommunicatorBase, check_text
+from pilot_core.testing.kits.communicator_samples import NODE, STATUS, plain_job, plain_update
 from pilot_core.testing.kits.otherside import FAULTS
 
 if TYPE_CHECKING:
@@ -116,11 +117,12 @@ class RetryClauses(CommunicatorBase):
         assert clock.monotonic() - started <= 301, "it went on beyond the deadline"
         assert not server.dispatched()
 
-    def test_jobs_are_asked_for_in_spite_of_small_pieces(self, link: Link, server: OtherSide) -> None:
-        """An answer that comes in small pieces is read to its end."""
-        self.need(server, "drip")
+    @pytest.mark.parametrize("fault", ["drip", "chunked"])
+    def test_an_answer_may_come_in_pieces(self, fault: str, link: Link, server: OtherSide) -> None:
+        """An answer that comes in small pieces, or in chunks without a length, is read to its end."""
+        self.need(server, fault)
         server.offer(plain_job(parameters="--x " * 500))
-        server.fault("drip")
+        server.fault(fault)
         assert [getattr(job, "parameters", "") for job in link.acquire()] == ["--x " * 500]
 
     # -- updates: again and again until they are acknowledged ------------------------------------------------------
@@ -138,6 +140,28 @@ class RetryClauses(CommunicatorBase):
         asked = server.requests() - before
         assert asked >= 3, f"{FAULTS[fault]}: that is no acknowledgement, and was taken for one"
         assert asked <= 4, f"{FAULTS[fault]}, twice: two repetitions are enough, there were {asked - 1}"
+
+    def test_a_kept_connection_may_have_ended(self, running: Link, server: OtherSide) -> None:
+        """After a pause in which the server closed all connections updates arrive, and no job is taken twice."""
+        self.need(server, "refuse")
+        running.update()
+        server.fault("refuse")
+        server.heal()
+        running.update(plain_update(events=2))
+        assert len(server.understood(plain_job().id)) == 2, "the server closed the connection meanwhile, that was all"
+        server.offer(plain_job(2), plain_job(3))
+        server.fault("refuse")
+        server.heal()
+        with contextlib.suppress(CommunicationError):
+            running.acquire()
+        assert len(server.dispatched()) <= 2, "one request took two jobs"
+
+    def test_an_odd_wish_of_a_busy_server_is_no_trouble(self, running: Link, server: OtherSide) -> None:
+        """A Retry-After that is a date, a word or below 0 does not end the repetition."""
+        self.need(server, "busy-odd")
+        server.fault("busy-odd", times=3)
+        running.update()
+        assert server.understood(plain_job().id), "update() returned, and the server has not taken the update"
 
     @pytest.mark.usefixtures("busy")
     def test_the_command_survives_a_repetition(self, link: Link, server: OtherSide) -> None:
@@ -290,6 +314,20 @@ class RetryClauses(CommunicatorBase):
         server.fault(fault, times=None)
         running.seconds = 120.0
         self.refused(lambda: running.job_status(plain_job().id), *GIVEN_UP, what=f"job_status, when {FAULTS[fault]}")
+
+    @pytest.mark.parametrize("call", ["worker_status", "worker_node"])
+    def test_what_is_not_taken_is_an_error(self, call: str, link: Link, server: OtherSide) -> None:
+        """`worker_status` and `worker_node` say so if the server did not take what was told."""
+        self.need(server, "error")
+        server.fault("error", times=None)
+        link.seconds = 120.0
+        told: Any = STATUS if call == "worker_status" else NODE
+        try:
+            getattr(link, call)(told)
+        except CommunicationError as error:
+            check_text(error, call)
+        else:
+            assert server.requests() == 0, f"the server failed, and {call}() returned as if all were well"
 
     def test_the_database_may_be_down(self, running: Link, server: OtherSide) -> None:
         """Without its database the server knows no state: that is `unknown` or an error, not "not found"."""

@@ -90,6 +90,12 @@ class UpdateClauses(CommunicatorBase):
         running.update(update)
         self._compare(self._told(server, update), update, "payload_exit_code")
 
+    def test_an_unknown_attempt_is_no_trouble(self, running: Link, server: OtherSide) -> None:
+        """An update of a job whose attempt nobody knows (None) is told without one."""
+        running.update(plain_update(attempt=None))
+        told = self._told(server, plain_update()).attempt
+        assert told in {None, 1}, f"the attempt is not known, and {told!r} was told"
+
     def test_large_numbers_arrive(self, running: Link, server: OtherSide) -> None:
         """Numbers beyond 32 bits arrive (kB of memory, events, seconds of CPU)."""
         update = plain_update(max_rss_kb=2**40, events=2**41, cpu_seconds=2**35)

@@ -35,11 +35,12 @@ PILOT = Identity(dn="/O=kit/CN=pilot", fqans=("/kit/Role=production",))
 STRANGER = Identity(dn="/O=kit/CN=Jane Stranger")
 """Somebody without a role."""
 EXPIRED = "Invalid token. Signature has expired"
+ODD_WISHES = ("Sun, 06 Nov 1994 08:49:37 GMT", "soon", "-7")
 TLS_FAULTS = frozenset({"wrong-name", "expired-certificate"})
 HTML = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Welcome to the network.</body></html>\n"
 GARBAGE = bytes(range(256)) * 2
 _TEXT = "text/plain"
-_AFTERWARDS = frozenset({"lost-reply", "truncated", "wrong-length", "drip"})
+_AFTERWARDS = frozenset({"lost-reply", "truncated", "wrong-length", "drip", "chunked"})
 """Faults of the way back: the request has been carried out."""
 _BY_PROTOCOL: Mapping[str, Mapping[str, Any]] = {
     "denied": {"identity": None, "denied": EXPIRED},
@@ -244,12 +245,22 @@ def _on_the_way_back(name: str, response: ServerResponse) -> Reaction:
     whole = _on_the_wire(response)
     if name == "lost-reply":
         return Reaction(then="reset")
+    if name == "chunked":
+        return Reaction(data=_chunked(response))
     if name == "drip":
         return Reaction(data=whole, piece=max(1, len(whole) // 100))
     if name == "truncated":
         return Reaction(data=whole[: len(whole) - max(1, len(response.body) // 2)], then="close")
     told = {**response.headers, "Content-Length": str(len(response.body) // 2)}
     return Reaction(data=response_bytes(response.status, response.body, response.content_type, told))
+
+
+def _chunked(response: ServerResponse) -> bytes:
+    """Return a response without a length, in chunks of seven bytes (RFC 9112, 7.1)."""
+    chunks = [response.body[start : start + 7] for start in range(0, len(response.body), 7)]
+    body = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in [*chunks, b""])
+    whole = response_bytes(response.status, body, response.content_type, response.headers)
+    return whole.replace(f"Content-Length: {len(body)}".encode(), b"Transfer-Encoding: chunked", 1)
 
 
 def _instead(fault: _Fault) -> Reaction:
@@ -261,6 +272,7 @@ def _instead(fault: _Fault) -> Reaction:
         "empty": (200, b"", _TEXT, {}),
         "error": (500, b"internal error\n", _TEXT, {}),
         "busy": (503, b"come again later\n", _TEXT, later),
+        "busy-odd": (503, b"come again later\n", _TEXT, {"Retry-After": ODD_WISHES[(fault.left or 0) % 3]}),
         "bad-request": (400, b"this makes no sense\n", _TEXT, {}),
         "redirect": (302, b"moved\n", _TEXT, {"Location": "/elsewhere"}),
         "unauthorized": (401, b"the credential is not accepted\n", _TEXT, {"WWW-Authenticate": "Bearer"}),

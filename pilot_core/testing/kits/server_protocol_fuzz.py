@@ -11,10 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pilot_core.api.communicator import JobRequest
 from pilot_core.api.server import ExplainsRequests, FieldProblem, ServerRequest
 from pilot_core.testing.kits.canary import CANARY, shows_secret
-from pilot_core.testing.kits.communicator_samples import REQUEST, UPDATE, plain_job, plain_update
+from pilot_core.testing.kits.communicator_samples import UPDATE, plain_job, plain_update
 from pilot_core.testing.kits.server_protocol_base import PILOT, ServerProtocolBase, check_response
+from pilot_core.testing.memory_store import QUEUE
 
 if TYPE_CHECKING:
     from pilot_core.testing.kits.dialect import Dialect
@@ -65,10 +67,11 @@ class HostileClauses(ServerProtocolBase):
 
     def _requests(self, dialect: Dialect) -> dict[str, ServerRequest]:
         """Return a good request of each sort."""
+        update = replace(UPDATE, job_id=plain_job().id, attempt=plain_job().attempt)
         return {
-            "acquire": replace(dialect.acquire(replace(REQUEST, label="managed")), identity=PILOT),
-            "update": replace(dialect.update(UPDATE), identity=PILOT),
-            "status": replace(dialect.status([UPDATE.job_id]), identity=PILOT),
+            "acquire": replace(dialect.acquire(JobRequest(queue=QUEUE, label="managed", node="wn1")), identity=PILOT),
+            "update": replace(dialect.update(update), identity=PILOT),
+            "status": replace(dialect.status([update.job_id]), identity=PILOT),
         }
 
     @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -167,7 +170,7 @@ class HostileClauses(ServerProtocolBase):
         assert not answer, f"half a request was answered as if it were whole: {answer!r}"
         if sort == "update":
             assert answer is None, "half an update was said to be taken"
-        assert not store.understood(UPDATE.job_id)
+        assert not store.understood(plain_job().id)
         assert sort != "acquire" or not store.dispatched, "half a request took a job out of the store"
 
     def test_secrets_do_not_show(self, counter: Counter, caplog: pytest.LogCaptureFixture) -> None:
