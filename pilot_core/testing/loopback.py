@@ -95,7 +95,7 @@ class Loopback:
 
     @property
     def requests(self) -> int:
-        """How many whole requests came in."""
+        """How many whole requests came in and were looked at."""
         with self._lock:
             return self._count
 
@@ -216,8 +216,11 @@ class Loopback:
             request = _read_request(channel, stream, secure=self._tls is not None)
             if request is None:
                 return
+            released = self._released
+            reaction = self._answer(request)
+            # whoever waits for the request may count on it that its fate is decided, and let it go at once
             self._note(request)
-            if not self._react(channel, self._answer(request)):
+            if not self._react(channel, reaction, released):
                 return
 
     def _secured(self, connection: socket.socket) -> socket.socket:
@@ -244,9 +247,8 @@ class Loopback:
         for event in reached:
             event.set()
 
-    def _react(self, channel: socket.socket, reaction: Reaction) -> bool:
+    def _react(self, channel: socket.socket, reaction: Reaction, released: Event) -> bool:
         """Send what is due; say whether the connection is kept."""
-        released = self._released
         step = reaction.piece or len(reaction.data) or 1
         for start in range(0, len(reaction.data), step):
             channel.sendall(reaction.data[start : start + step])

@@ -26,6 +26,7 @@ __all__ = ["QUEUE", "MemoryStore"]
 QUEUE = "KIT_QUEUE"
 """The queue that a store has jobs for unless it is told another."""
 FINAL = frozenset({"finished", "failed"})
+_PARKED = frozenset({"holding", "transferring"})
 _OVER = frozenset({"finished", "failed", "cancelled"})
 _STDOUT, _LOG, _COMMAND = 2048, 4000, 250
 """Characters that the database takes of the payload's stdout, the pilot's log, and a command."""
@@ -44,9 +45,27 @@ class _Held:
     debug: bool = False
     status: str = "activated"
     command: str = ""
+    parked_by_pilot: bool = False
+    """Whether it is in `holding` or `transferring` because the pilot said so itself."""
     fields: dict[str, Any] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     updates: list[JobUpdate] = field(default_factory=list)
+
+
+def _decided(job: _Held, state: str) -> tuple[str, str]:
+    """Return the command that an update is answered with, and the job's new status; "" = nothing of it is kept.
+
+    The rules are those of `updateJobStatus` in panda-server 1.0.4: `holding` is where a finished or failed job waits,
+    unless the pilot itself asked for it.
+    """
+    reply = ",".join(filter(None, ("debug" if job.debug else "", job.command))) or "NULL"
+    wanted = "holding" if state in FINAL else state
+    if job.status in _PARKED:
+        if wanted == "holding" and not (job.status == state == "holding") and not job.parked_by_pilot:
+            return "alreadydone", ""
+        if wanted in {"running", "starting"} or (job.status == "holding" and state in _PARKED):
+            return reply, ""
+    return reply, job.status if (job.status, wanted) == ("running", "starting") else wanted
 
 
 class _Request(threading.local):
@@ -185,16 +204,15 @@ class MemoryStore:
     def update(self, job_id: int, state: str, *, attempt: int | None, values: Mapping[str, Any]) -> UpdateOutcome:
         """Apply a pilot's update."""
         with self._transaction():
-            kept = words.check_values(values)
             job = self._jobs.get(job_id)
             if job is None or job.status in _OVER or attempt not in (None, job.attempt):
                 return UpdateOutcome(command="tobekilled")
-            reply = ",".join(filter(None, ("debug" if job.debug else "", job.command))) or "NULL"
-            if state in FINAL | {"holding"} and job.status == "holding":
-                reply = "alreadydone"
-            elif job.status != "holding":
-                job.status = "holding" if state in FINAL else state
-                job.fields |= kept
+            reply, status = _decided(job, state)
+            # what nothing is kept of is not looked at either
+            kept = words.check_values(values) if status else dict(values)
+            if status:
+                job.status, job.fields = status, job.fields | kept
+                job.parked_by_pilot = state in _PARKED or (job.parked_by_pilot and state not in FINAL)
             if self._request.open:
                 self._request.updates.append((job, state, attempt, kept))
             else:
@@ -255,6 +273,8 @@ class MemoryStore:
                 return False, f"command string too long. must be less than {_COMMAND} chars"
             if job is None or job.status in _OVER:
                 return False, f"no active job with PandaID={job_id}"
+            if job.command == "tobekilled":
+                return False, "job is being killed"
             job.command = command
             return True, "command received"
 
