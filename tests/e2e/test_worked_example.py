@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
+import ssl
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 from e2e_processes import environment
+from pilot_devserver.devserver import DevServer
 
 from pilot_core.testing.recordings import assert_replays
 
@@ -128,3 +133,77 @@ def test_what_was_recorded_replays(rpc, tmp_path, name):
     result = assert_replays(recording)
     assert result.exchanges == result.of == len(entries)
     assert_replays(recording, strict=False)
+
+
+def test_the_page_shows_calls_by_name_and_points_at_the_wrong_field(tmp_path):
+    with DevServer(tmp_path / "state", queues=("Q",), web_port=0) as server:
+        tls = ssl.create_default_context(cafile=server.ca_file)
+        tls.load_cert_chain(server.pilot_proxy.cert_file)
+        params = {"job_id": 7, "attempt": 1, "state": "resting"}
+        call = {"jsonrpc": "2.0", "method": "job.update", "params": params, "id": 1}
+        asked = urllib.request.Request(
+            f"{server.url}/jsonrpc", data=json.dumps(call).encode(), headers={"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, context=tls) as response:
+            assert json.load(response)["error"]["code"] == -32602
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        browser.open(server.web_url).close()
+        pages = server.web_url.partition("?")[0]
+        with browser.open(f"{pages}exchanges") as response:
+            listed = response.read().decode()
+        assert "job.update" in listed
+        assert "resting" in listed
+        assert "error -32602 Invalid params" in listed
+        with browser.open(f"{pages}exchanges/1") as response:
+            shown = response.read().decode()
+        assert "params.state" in shown
+        assert "has to be one of starting, running" in shown
+
+
+README = "plugins/communicator-jsonrpc/README.md"
+
+
+@pytest.fixture
+def look(checkout, tmp_path):
+    """Start the README's server, and return what types its further commands."""
+    commands = [
+        text
+        for fence in checkout.fences()
+        if (fence.document, fence.language) == (README, "console")
+        for _, text in fence.commands
+    ]
+    first = next(place for place, text in enumerate(commands) if text.startswith("pilot-core serve"))
+    read, write = os.pipe()
+    line = [*shlex.split(commands[first]), "--ready-fd", str(write), "--adder-delay", "0"]
+    process = subprocess.Popen(line, cwd=tmp_path, env=environment(), pass_fds=[write])
+    os.close(write)
+    with os.fdopen(read) as stream:
+        assert json.loads(stream.readline())["web"]
+
+    def type_next():
+        for command in commands[first + 1 :]:
+            done = subprocess.run(
+                ["bash", "-c", command],
+                cwd=tmp_path,
+                env=environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
+            assert done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+            yield command.split()[1], done
+
+    yield type_next
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 0
+
+
+def test_the_readmes_commands_work_one_after_the_other(look):
+    told = list(look())
+    assert [word for word, _ in told] == ["submit", "server", "run", "server", "replay"]
+    done = [each for _, each in told]
+    assert "job.update: RemoteDisconnected" in done[2].stderr
+    assert "job 1 is done: finished" in done[2].stderr
+    assert done[3].stdout.split()[-7:-2] == ["1", "1", "1", "2", "reset-after"]
+    assert done[4].stdout == "as recorded: 4 of 4 exchanges, 1 job, exit code 0\n"

@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 
+DISTRIBUTION = "pilot-communicator-jsonrpc"
+
 
 def test_list_plugins_shows_it_as_ok() -> None:
     """`pilot-core list-plugins --check` imports it in a process of its own, as the pilot would."""
     command = [sys.executable, "-m", "pilot_core", "list-plugins", "--check", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
-    rows = [row for row in json.loads(done.stdout)["plugins"] if row["distribution"] == "pilot-communicator-jsonrpc"]
+    rows = [row for row in json.loads(done.stdout)["plugins"] if row["distribution"] == DISTRIBUTION]
     assert rows, "not installed for this Python: pip install -e ."
     assert [row["status"] for row in rows] == ["ok"] * len(rows), rows

@@ -32,6 +32,7 @@ from pilot_core import (
 if TYPE_CHECKING:
     from pilot_core import CancelToken, Context, Deadline
 
+NAME = "jsonrpc"
 LARGEST = 256 << 20
 """Bytes of an answer."""
 BUSY = {408, 425, 429}
@@ -58,7 +59,7 @@ class Http:
         self._context = context
         self._url = checked_url(context.server_url)
         if context.proxy:
-            raise ConfigError("communicator.jsonrpc goes through no proxy; leave the pilot's proxy out")
+            raise ConfigError(f"communicator {NAME!r} goes through no proxy; leave the pilot's proxy out")
 
     def post(self, body: bytes, *, cancel: CancelToken, deadline: Deadline) -> Any:
         """Return the answer, as JSON data; raises `Trouble`, `RequestRefused`, `AuthError` or `Cancelled`."""
@@ -68,10 +69,10 @@ class Http:
             "User-Agent": self._context.user_agent,
         }
         tls = self._credentials(headers, cancel, deadline)
-        path = f"{self._url.path.rstrip('/')}/jsonrpc"
+        path = f"{self._url.path.rstrip('/')}/{NAME}"
         request = Request(self._url, tls, path, body, headers)
         started = self._context.clock.wall(), self._context.clock.monotonic()
-        threading.Thread(target=request.run, name="jsonrpc", daemon=True).start()
+        threading.Thread(target=request.run, name=NAME, daemon=True).start()
         # both are waited for, whatever else happens
         self._context.clock.wait(request.done, cancel, until=deadline.at)
         answered = request.done.is_set()

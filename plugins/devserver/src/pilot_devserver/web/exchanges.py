@@ -97,11 +97,12 @@ class Exchange:
     def _facts(self) -> _Facts:
         """What lists show of the bodies: a decoded body takes much more memory than its bytes, so it is not kept."""
         sent, answered = self.sent.value, self.answered.value
-        inner = answered.get("data") if isinstance(answered, dict) and "data" in answered else answered
-        command = _text_of(inner, ("command",))
+        inner = _inside(answered, ("data", "result"))
+        commands = inner.get("commands") if isinstance(inner, dict) else None
+        command = _text_of(inner, ("command",)) or ", ".join(_texts(commands))
         return _Facts(
             jobs=tuple(dict.fromkeys((*job_ids(sent), *job_ids(answered)))),
-            reported=_text_of(sent, ("job_status", "state")),
+            reported=_text_of(_inside(sent, ("params",)), ("job_status", "state")),
             command="" if command == "NULL" else command,
             refusal=_refusal(answered, inner),
         )
@@ -132,6 +133,16 @@ def _text_of(value: Any, names: Sequence[str]) -> str:
         return ""
     text = next((value[name] for name in names if isinstance(value.get(name), str)), "")
     return Concealer().text(text)[:250]
+
+
+def _inside(value: Any, names: Sequence[str]) -> Any:
+    """Return what lies in an envelope, if it is one: `data` of REST, `params` and `result` of JSON-RPC."""
+    return next((value[name] for name in names if name in value), value) if isinstance(value, dict) else value
+
+
+def _texts(value: Any) -> list[str]:
+    found = [item for item in value[:10] if isinstance(item, str)] if isinstance(value, list) else []
+    return [Concealer().text(item)[:50] for item in found]
 
 
 def _refusal(answered: Any, inner: Any) -> str:
