@@ -107,6 +107,7 @@ class JobUpdate:
     metrics: Mapping[str, str] = field(default_factory=dict)
     log_extract: str = ""
     stdout: str = ""
+    """The end of the payload's stdout; a communicator that has to cut it keeps the end."""
 
     @property
     def final(self) -> bool:

@@ -291,6 +291,30 @@ class RetryClauses(CommunicatorBase):
             link.is_alive()
         assert "kit-token-two" in server.seen(), "the token was renewed, and the old one is still used"
 
+    def test_a_credential_that_is_renewed_in_a_pause_is_used(
+        self, connect: Callable[..., Link], clock: HurriedClock, server: OtherSide
+    ) -> None:
+        """Each attempt at an update has the credential of its moment: it may be renewed while the server is away."""
+        if server.ca_file is None:
+            self.does_not_apply("the other side takes no credentials")
+        self.need(server, "error", "refuse")
+        source = Renewed()
+        link = connect(credential=source)
+        server.offer(plain_job())
+
+        def renew() -> None:
+            source.value = "kit-token-two"
+            server.heal()
+
+        clock.on_jump = renew
+        server.fault("refuse")
+        link.update()
+        if "kit-token-one" not in server.seen() and "kit-token-two" not in server.seen():
+            self.does_not_apply("the credential does not go over the wire as it is")
+        assert "kit-token-two" in server.seen(), (
+            "the token was renewed in the pause; the attempt after it had the old one"
+        )
+
     # -- other calls -------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("fault", ["refuse", "html", "error", "garbage", "database"])

@@ -43,7 +43,7 @@ _LONG_TEXTS: Mapping[str, Any] = {
     "timing": tuple(range(1_000_000, 1_000_000 + 100)),
     "metrics": {f"name{number}": "v" * 20 for number in range(200)},
     "log_extract": "l" * LONG,
-    "stdout": "o" * LONG,
+    "stdout": " ".join(map(str, range(LONG))),
 }
 
 
@@ -136,6 +136,7 @@ class UpdateClauses(CommunicatorBase):
         assert kept, f"nothing of {field} arrived: cut what is too long, do not leave it out"
         if isinstance(value, str):
             assert kept in value, f"{field}: what arrived is no part of what was told: {kept[:80]!r}"
+            assert field != "stdout" or value.endswith(kept), "of stdout that is too long the end is kept"
         elif isinstance(value, tuple):
             assert tuple(kept) == value[: len(kept)], (
                 f"{field}: what arrived is no beginning of what was told: {kept!r}"
@@ -274,6 +275,12 @@ class UpdateClauses(CommunicatorBase):
         assert known.attempt == busy.attempt, f"the job's attempt is {busy.attempt}; told is {known.attempt!r}"
         assert unknown.status == "not found", f"the server does not know the job; told is {unknown.status!r}"
         assert unknown.attempt is None, f"an unknown job has no attempt; told is {unknown.attempt!r}"
+
+    def test_the_states_of_many_jobs_are_told(self, running: Link) -> None:
+        """`job_status` of 700 jobs returns 700 entries, however many requests that takes."""
+        ids = [plain_update(number).job_id for number in range(1, 701)]
+        found = [status.job_id for status in running.job_status(*ids)]
+        assert sorted(found) == ids, f"700 jobs were asked for, and {len(found)} entries came"
 
     def test_a_question_for_no_job_is_answered(self, link: Link) -> None:
         """`job_status` of no job at all is empty."""

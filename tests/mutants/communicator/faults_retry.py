@@ -329,6 +329,35 @@ class OldCredential(Client):
         return self.kept
 
 
+@mutant("all attempts have the credential of the first", "test_a_credential_that_is_renewed_in_a_pause_is_used")
+class OneCredentialPerCall(Client):
+    def repeat(self, attempt, again, cancel, deadline):
+        kept = Client.headers(self, cancel, deadline)
+        self.headers = lambda *_: kept
+        try:
+            return super().repeat(attempt, again, cancel, deadline)
+        finally:
+            del self.headers
+
+
+@mutant("the budget is counted by the real clock", ENDS)
+class RealBudget(Client):
+    def repeat(self, attempt, again, cancel, deadline):
+        import time
+
+        class Real:
+            at = time.monotonic() + 900.0
+
+            @staticmethod
+            def remaining():
+                return Real.at - time.monotonic()
+
+        return super().repeat(attempt, again, cancel, Real)
+
+    def exchange(self, call, body, cancel, deadline):
+        return super().exchange(call, body, cancel, Deadline.after(self.clock, 60.0))
+
+
 @mutant("every server is alive", "test_a_server_in_trouble_is_not_alive")
 class AlwaysAlive(Client):
     def is_alive(self, **limits):

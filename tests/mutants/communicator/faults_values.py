@@ -186,6 +186,26 @@ class FewStates(Client):
     update_values = telling(state=lambda value: "running" if value == "holding" else value)
 
 
+@mutant("of a long stdout the beginning is told", LONG)
+class HeadOfStdout(Client):
+    update_values = telling(stdout=lambda value: value[:2048])
+
+
+@mutant("the machine's name is told for a node that is not known", "test_nothing_is_made_up")
+class NodeMadeUp(Client):
+    update_values = telling(node=lambda value: value or "localhost")
+
+
+@mutant("what was told before is not told again", "test_a_final_update_may_come_twice")
+class ToldBefore(Client):
+    told = None
+
+    def update(self, update, **limits):
+        if self.told is None or self.told[0] != update:
+            self.told = update, super().update(update, **limits)
+        return self.told[1]
+
+
 # -- answers ---------------------------------------------------------------------------------------------------------
 
 
@@ -427,6 +447,12 @@ class HalfAMachine(Client):
 class KnownStatesOnly(Client):
     def job_status(self, job_ids, **limits):
         return [status for status in super().job_status(job_ids, **limits) if status.status != "not found"]
+
+
+@mutant("the states of a hundred jobs are enough", "test_the_states_of_many_jobs_are_told")
+class HundredStates(Client):
+    def job_status(self, job_ids, **limits):
+        return super().job_status(job_ids[:100], **limits)
 
 
 @mutant("an empty question is sent, and refused", "test_a_question_for_no_job_is_answered")
