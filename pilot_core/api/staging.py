@@ -22,7 +22,10 @@ __all__ = [
 ]
 
 Progress = Callable[[int], None]
-"""Called with the number of bytes moved so far; cheap, from the transferring thread."""
+"""Called with the number of bytes moved so far: at the end, and while they move at least once a second.
+
+It is cheap, and called from any one thread at a time.
+"""
 
 
 def _no_progress(_: int) -> None:
@@ -118,11 +121,17 @@ class TransferAttempt:
 class StageIn(Protocol):
     """Reads files from a storage. Methods may be called from several threads at once.
 
-    All raise subclasses of `TransferError`, `AuthError` or `Cancelled`, and nothing else.
+    All raise subclasses of `TransferError`, `AuthError` or `Cancelled`, and nothing else; also for URLs that name no
+    file, or none that this stager serves. The text is one line without passwords, tokens and control characters, and
+    says which file. With a token that is cancelled already, or a deadline that has passed, all raise `Cancelled` or
+    `TransferTimeout` at once and do nothing; both end within about a second a call that is under way.
     """
 
     def fetch(self, request: FetchRequest, *, cancel: CancelToken, deadline: Deadline) -> TransferResult:
         """Copy a file in, verifying size and checksum of the bytes as they pass.
+
+        A checksum that the stager cannot compute is a `TransferError`, never passed over. An older file at the
+        destination is replaced; if the fetch fails it is still there, whole, or gone. The destination's folder exists.
 
         Raises `SourceNotFound`, `ChecksumMismatch`, `SizeMismatch`, `AuthError`, `NoSpace`, `BackendUnavailable`,
         `TransientError`, `TransferTimeout` or `Cancelled`; nothing of the file is left then.
@@ -138,7 +147,11 @@ class StageOut(Protocol):
     """Writes files to a storage. Methods may be called from several threads at once."""
 
     def store(self, request: StoreRequest, *, cancel: CancelToken, deadline: Deadline) -> TransferResult:
-        """Copy a file out; on return it is safe on the storage. Raises as `StageIn.fetch`."""
+        """Copy a file out; on return it is safe on the storage. Raises as `StageIn.fetch`.
+
+        Folders that the URL needs are made. A source that is missing is `SourceNotFound`; an older file that may not be
+        overwritten is a `TransferError` and stays. Where it may be and the store fails, it is there, whole, or gone.
+        """
         ...
 
     def stat(self, url: str, *, cancel: CancelToken, deadline: Deadline) -> FileStat:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import tempfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import new as new_hash
 from pathlib import Path
@@ -39,10 +40,12 @@ __all__ = [
     "Bench",
     "JumpingClock",
     "StagerBase",
+    "allowed",
     "check_result",
     "checksum_of",
     "data_of",
     "listing",
+    "ran_programs",
     "refused",
 ]
 
@@ -120,6 +123,11 @@ class JumpingClock(SystemClock):
         return super().wall() + self.jumped
 
 
+def ran_programs() -> int:
+    """Return a number that grows with every process that this one has started and waited for."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+
+
 @dataclass(kw_only=True)
 class Bench:
     """One stager, its storage, a job's directory: where a clause tries it. Every call here has to return."""
@@ -136,6 +144,8 @@ class Bench:
     hook: str
     cancel: CancelToken = field(default_factory=CancelToken)
     deadline: Deadline
+    programs: int = field(default_factory=ran_programs)
+    """What `ran_programs` said when the clause began."""
 
     def fresh(self) -> Any:
         """Make another instance."""
@@ -210,25 +220,28 @@ class Bench:
     def bad_urls(self) -> list[str]:
         """Return URLs that name no file, or none of this stager's."""
         scheme = min(self.subject.providers[self.hook].schemes)
-        odd = (
-            "",
-            "//",
-            "///",
-            "//[::1/x",
-            "//host:notaport/x",
-            "//%zz/%zz",
-            "//host/a\nb",
-            "//host/a\0b",
-            "//host/a%00b",
-        )
-        long = ("//" + "x" * 100_000, "///" + "x/" * 50_000, "//ho st/\udcff")
+        odd = ("", "//", "///", "//[::1/x", "//" + "x" * 100_000, "///" + "x/" * 50_000)
         none = ("", "/", "no-url", "other-scheme://host/x")
-        return [
-            *none,
-            *(f"{scheme}:{rest}" for rest in (*odd, *long)),
-            self.storage.url(""),
-            self.storage.url(FILE) + "/",
-        ]
+        return [*none, *(f"{scheme}:{rest}" for rest in odd), self.storage.url("")]
+
+    def doubtful_urls(self) -> list[str]:
+        """Return URLs that a stager may refuse or make sense of: whatever it does, it does in good order."""
+        scheme = min(self.subject.providers[self.hook].schemes)
+        odd = ("//host:notaport/x", "//%zz/%zz", "//host/a\nb", "//host/a\0b", "//host/a%00b", "//ho st/\udcff")
+        return [*(f"{scheme}:{rest}" for rest in odd), self.storage.url(FILE) + "/"]
+
+    def saw_midst(self, told: Sequence[int], what: str) -> bool:
+        """Say whether `progress` was called while bytes were still to be moved.
+
+        It must have been, unless the stager has another program move the bytes, which was quicker than it looked.
+        """
+        assert told, f"{what}: progress was never called"
+        if min(told) < MIDWAY:
+            return True
+        assert ran_programs() > self.programs, (
+            f"{what}: progress was told at the end of {MIDWAY} bytes only: move files block by block"
+        )
+        return False
 
     @property
     def direct(self) -> DirectoryStorage | None:
@@ -257,6 +270,16 @@ def refused(call: Callable[[], object], *expected: type[HandledError], what: str
     except Exception as error:  # noqa: BLE001  (that is the finding)
         pytest.fail(f"{what}: {type(error).__name__} ({error}) was raised where {wanted} is due", pytrace=False)
     pytest.fail(f"{what}: {wanted} is due, and it returned {result!r}", pytrace=False)
+
+
+def allowed(call: Callable[[], object], *, what: str) -> None:
+    """See that a call either returns or is refused as it should be."""
+
+    def tried() -> None:
+        call()
+        raise TransferError("returned")
+
+    refused(tried, *ANY, what=what)
 
 
 def check_result(result: TransferResult, data: bytes, what: str) -> None:

@@ -559,14 +559,6 @@ class NotFlushed(Shelf):
         pass
 
 
-@mutant("the mode of files is left to the umask", "test_a_fetched_file_is_the_pilots_alone_to_write")
-class ModeByUmask(Shelf):
-    def mode(self):
-        mask = os.umask(0o77)
-        os.umask(mask)
-        return 0o666 & ~mask
-
-
 @mutant("a checksum is verified only where the size is known", "test_a_wrong_checksum_is_refused")
 class ChecksumOnlyWithSize(Shelf):
     def verify(self, digest, size, wanted, expected, what):
