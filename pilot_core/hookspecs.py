@@ -6,8 +6,8 @@ Three sorts of hook, never mixed:
 among all of them by name, URL scheme, capability and priority. They are called once, when the plugin is loaded.
 
 *Shaping hooks* let an experiment adapt a job. They are called plugin by plugin in the order of the plugins' names,
-each sees what the one before it made, and None means "leave it as it is". An exception fails the job, with the
-plugin's name and version.
+each sees what the one before it made, and None means "leave it as it is". A job that is resumed may be shaped again:
+the same job gets the same answer. An exception fails the job, with the plugin's name and version.
 
 *Event hooks* ("all of many"): every plugin may listen, none may change anything; an exception is logged with the
 plugin's name and never breaks a job. Keep them quick: the job waits.
@@ -69,7 +69,7 @@ class PilotSpecs:
                     self.log = context.log
 
                 def queue(self, name, *, cancel, deadline):
-                    return Queue(name=name) if name == "HERE" else None
+                    return Queue(name=name, source="queue source one") if name == "HERE" else None
 
             @hookimpl
             def pilot_queue_sources():

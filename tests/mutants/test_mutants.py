@@ -15,7 +15,19 @@ sys.path.insert(0, str(HERE))
 from harness import run_kit  # noqa: E402
 
 KINDS = {path.parent.name: path for path in sorted(HERE.glob("*/kit_file.py"))}
-LEAST = {"stager": 30, "executor": 25, "communicator": 100, "server_protocol": 40}
+LEAST = {
+    "catalog": 50,
+    "communicator": 100,
+    "credential": 45,
+    "executor": 25,
+    "extension": 65,
+    "launcher": 55,
+    "queue_source": 45,
+    "server_protocol": 40,
+    "stager": 30,
+    "watchdog": 45,
+    "watchdog_time": 10,
+}
 """How many faults a kind's kit has to be tried with, at the least."""
 MUTANTS = {kind: importlib.import_module(f"{kind}.faults").MUTANTS for kind in KINDS}
 

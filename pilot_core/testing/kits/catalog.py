@@ -166,6 +166,13 @@ class CatalogKit(CatalogBase):
         register(job, reports[2])
         self.same_entries(catalog, job, [reports[2]])
 
+    def test_a_job_without_a_log_is_registered(self, catalog: CatalogServer, register: Register) -> None:
+        """Not every job has a log; its outputs are entered all the same."""
+        job, reports = job_of(2)
+        job = replace(job, log=None)
+        register(job, *reports)
+        self.same_entries(catalog, job, reports)
+
     def test_the_log_is_registered_too(self, catalog: CatalogServer, register: Register) -> None:
         """The log is a file of the job like its outputs, in its own scope."""
         job, reports = job_of(1)

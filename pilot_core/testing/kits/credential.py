@@ -19,7 +19,7 @@ from pilot_core.errors import AuthError, Cancelled
 from pilot_core.testing.clock import FakeClock
 from pilot_core.testing.kits.base import Kit
 from pilot_core.testing.kits.issuer import CredentialIssuer, Purse
-from pilot_core.testing.kits.judging import Footprint, as_user, refused, tree
+from pilot_core.testing.kits.judging import Footprint, as_user, full_text, refused, tree
 from pilot_core.testing.kits.within import at_once, within
 
 if TYPE_CHECKING:
@@ -122,7 +122,6 @@ class CredentialKit(Kit):
             assert re.fullmatch(r"[\x21-\x7e]+", credential.value), "the token is not one word of printable ASCII"
             right = ORIGIN.fullmatch(credential.origin)
             assert right, f"origin {credential.origin!r} is not VO.ROLE, which is sent beside every token"
-            assert credential.source, "BearerToken.source is empty: say where it comes from, for messages"
             return
         assert isinstance(credential, ClientCertificate), f"{type(credential).__name__} is no credential"
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(credential.cert_file, credential.key_file)
@@ -317,6 +316,8 @@ class CredentialKit(Kit):
     def refused(ask: Callable[[], object], purse: Purse, what: str) -> None:
         """See that a question is refused by an `AuthError` that names the place and tells nothing of the content."""
         error = refused(ask, AuthError, what=what, secrets=purse.values())
+        shown = purse.shown_in(full_text(error))
+        assert not shown, f"{what}: the error, or one behind it, shows a part of what is secret"
         assert purse.issuer.place in str(error), f"{what}: the error does not name {purse.issuer.place!r}: {error}"
 
     @staticmethod

@@ -238,6 +238,12 @@ class OnlyOutputs(Database):
         super().register(job, [file for file in files if file.lfn not in logs], **limits)
 
 
+class LogAssumed(Database):
+    def register(self, job, files, **limits):
+        scopes = {output.lfn: output.scope for output in (*job.outputs, job.log)}
+        super().register(job, [file for file in files if file.lfn in scopes], **limits)
+
+
 class FirstOnly(Database):
     def register(self, job, files, **limits):
         super().register(job, files[:1], **limits)
@@ -415,6 +421,7 @@ CATALOGS = {
         AllOutputs,
         ("test_only_what_was_reported_is_registered",),
     ),
+    "log-assumed": ("a job without a log is an error", LogAssumed, ("test_a_job_without_a_log_is_registered",)),
     "log-left-out": ("the log is not entered", OnlyOutputs, ("test_the_log_is_registered_too",)),
     "first-file-only": ("only the first file is entered", FirstOnly, REPORTED),
     "stray-entered": ("what is no output is entered", StrayEntered, ("test_a_file_of_nobody_is_refused",)),

@@ -146,6 +146,14 @@ class ShowsCause(JsonToken):
             raise error from ValueError(f"bad content: {content.decode()}")
 
 
+class ShowsPart(JsonToken):
+    def parse(self, content):
+        try:
+            return super().parse(content)
+        except AuthError:
+            raise AuthError(f"{self.file} is no JSON file with a token: {content[:35].decode()}...") from None
+
+
 class KeptError(JsonToken):
     error = None
 
@@ -327,6 +335,7 @@ SOURCES = {
     ),
     "raw-parser": ("the parser's error gets through", RawParser, GARBLED),
     "content-shown": ("an error shows the content", ShowsContent, GARBLED),
+    "content-shown-in-part": ("an error shows the beginning of the content", ShowsPart, GARBLED),
     "content-in-the-cause": ("the error behind an error shows the content", ShowsCause, GARBLED),
     "error-kept": ("an error is kept for good", KeptError, ("test_it_goes_on_after_an_error",)),
     "two-lines": ("an error has two lines", failing(lambda e: AuthError(f"{e}\nask your site")), MISSING),
@@ -366,7 +375,6 @@ TOKENS = {
     "cut": ("the token is cut", lambda t: replace(t, value=t.value[:30]), ("test_it_gives_the_current_credential",)),
     "no-origin": ("the origin is empty", lambda t: replace(t, origin=""), USED),
     "no-role": ("the origin has no role", lambda t: replace(t, origin="kit"), USED),
-    "no-source": ("it does not say where it is from", lambda t: replace(t, source=""), USED),
     "source-is-token": (
         "the field for messages holds the token",
         lambda t: replace(t, source=t.value),
