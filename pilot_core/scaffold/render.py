@@ -46,7 +46,7 @@ def _value(source: str, variables: Mapping[str, str]) -> str:
     """Return the value of one expression: a variable, and calls of string methods with literal texts."""
     try:
         return _evaluate(ast.parse(source.strip(), mode="eval").body, variables)
-    except (SyntaxError, BadTemplate) as error:
+    except (SyntaxError, ValueError) as error:
         raise BadTemplate(f"{{{{{source}}}}}: {error}") from None
 
 
