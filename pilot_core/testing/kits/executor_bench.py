@@ -192,9 +192,9 @@ class Bench:
         self._running.append(running)
         return running
 
-    def result(self, running: Running) -> PayloadResult:
+    def result(self, running: Running, *, seconds: float = PATIENCE) -> PayloadResult:
         """Wait for the end and return how it came."""
-        ready = self.clock.wait(running, until=self.clock.monotonic() + PATIENCE)
+        ready = self.clock.wait(running, until=self.clock.monotonic() + seconds)
         assert ready, "the payload ended, and its descriptor (fileno) did not become readable"
         result = within(running.payload.result, "result, after the descriptor was readable,")
         _judge(result)

@@ -58,7 +58,7 @@ class ExecutorTold(ExecutorBase):
         assert (result.exit_code, result.signal) == (137, None), f"told as {result}"
 
     @pytest.mark.parametrize(
-        "case", ["missing", "not-on-path", "not-executable", "directory", "interpreter", "empty-name", "no-command"]
+        "case", ["missing", "not-on-path", "not-executable", "directory", "interpreter", "empty-name"]
     )
     def test_what_cannot_be_executed_is_the_payloads_error(self, bench: Bench, case: str) -> None:
         """A program that cannot be executed is a result with an error and no exit code, and no exception."""
@@ -74,7 +74,6 @@ class ExecutorTold(ExecutorBase):
             "directory": (str(spec.cwd),),
             "interpreter": (str(spec.cwd / "bad"),),
             "empty-name": ("",),
-            "no-command": (),
         }[case]
         result = bench.run(replace(spec, argv=argv))
         assert result.error, f"{argv!r} cannot be executed, and that is told as {result}"
@@ -84,11 +83,16 @@ class ExecutorTold(ExecutorBase):
         assert bench.run(bench.shell("exit 0")).ok, "after that no payload can be started any more"
 
     def test_what_no_system_could_execute_is_refused_in_one_line(self, bench: Bench) -> None:
-        """NUL characters among arguments or in the environment are an error for the reader, not for the developer."""
+        """No command at all, and NUL characters in it or in the environment, are an error for the reader."""
         variables = {"PATH": PATH, "PILOT_KIT_MARK": bench.mark, "BAD": "a\0b"}
-        for spec in (bench.spec("/bin/sh", "-c", "exit 0", "a\0b"), bench.shell("exit 0", environment=variables)):
+        wrong = {
+            "no command": bench.spec(),
+            "a NUL character in the command": bench.spec("/bin/sh", "-c", "exit 0", "a\0b"),
+            "a NUL character in the environment": bench.shell("exit 0", environment=variables),
+        }
+        for what, spec in wrong.items():
             result = _refused(lambda one=spec: bench.run(one))  # type: ignore[misc]
-            assert result is None or result.error, f"a NUL character was lost on the way: {result}"
+            assert result is None or result.error, f"{what} is told as {result}"
 
     def test_outputs_are_exact_and_apart(self, bench: Bench) -> None:
         """Standard output and standard error hold exactly the bytes that were written, each its own."""
