@@ -16,7 +16,7 @@ from pilot_core.api.launcher import LaunchedPilot, Launcher, LaunchRequest
 from pilot_core.errors import AuthError, CommunicationError, ExecutorError, TransferTimeout
 from pilot_core.testing.kits.base import Kit
 from pilot_core.testing.kits.judging import eventually
-from pilot_core.testing.kits.launched import STATES, Pilots
+from pilot_core.testing.kits.launched import LIVE, OVER, STATES, Pilots
 from pilot_core.testing.kits.within import within
 
 if TYPE_CHECKING:
@@ -136,12 +136,14 @@ class LauncherBase(Kit):
         """Return the states of pilots once all are among `states`; fail the test if that takes too long."""
         last: list[list[str]] = []
 
-        def all_there() -> bool:
+        def settled() -> bool:
             last[:] = [status(*ids)]
-            return set(last[0]) <= set(states)
+            over = set(states) <= set(LIVE) and bool(set(last[0]) & set(OVER))  # what has ended comes back no more
+            return over or set(last[0]) <= set(states)
 
         what = f"pilots that are {' or '.join(states)} are told so"
-        eventually(all_there, what, seconds=self.patience)
+        eventually(settled, what, seconds=self.patience)
+        assert set(last[0]) <= set(states), f"pilots that are {' or '.join(states)} are told as {last[0]}"
         return last[0]
 
     def nothing_more(self, pilots: Pilots, what: str, *, begun: int = 0) -> None:
