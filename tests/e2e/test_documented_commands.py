@@ -21,10 +21,24 @@ LEFT_BEHIND = shutil.ignore_patterns(
 )
 
 
+def write_what_the_readme_shows(checkout, folder):
+    """Have the files lie there that a reader makes of the README's words: a job, a site with a tape, and a text."""
+    for fence in checkout.fences():
+        data = tomli.loads(fence.text) if (fence.document, fence.language) == ("README.md", "toml") else {}
+        if "transformation" in data:
+            (folder / "job.toml").write_text(fence.text)
+        elif "stager" in data:
+            (folder / "tape.toml").write_text(fence.text)
+    (folder / "tapes" / "library").mkdir(parents=True)
+    (folder / "tapes" / "library" / "words.txt").write_text("b\na\n")
+
+
 @pytest.mark.parametrize("document", [name for name, entries in COVERED.items() if "run" in entries.values()])
 def test_the_commands_of_a_readme_work_in_their_order(document, checkout, tmp_path):
     clone = tmp_path / "clone"
     shutil.copytree(checkout.root, clone, ignore=LEFT_BEHIND, symlinks=True)
+    if document == "README.md":
+        write_what_the_readme_shows(checkout, clone)
     fresh = tmp_path / "fresh"
     subprocess.run([sys.executable, "-m", "venv", str(fresh)], check=True)
     environment = {
@@ -50,5 +64,8 @@ def test_the_commands_of_a_readme_work_in_their_order(document, checkout, tmp_pa
                 stdin=subprocess.DEVNULL,
             )
             assert done.returncode == 0, (
-                f"{document} line {line}: {command}: exit {done.returncode}\n{done.stderr[-2000:]}"
+                f"{document} line {line}: {command}: exit {done.returncode}\n"
+                f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
             )
+    if document == "README.md":
+        assert (clone / "tapes" / "library" / "sorted.txt").read_text() == "a\nb\n"

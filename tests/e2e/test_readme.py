@@ -23,3 +23,13 @@ def test_run_as_documented_takes_jobs_until_there_are_none(documented, shell, se
     (tmp_path / "site.toml").write_text(tables[1] + tables[2])
     shell(shlex.join([*words, "--ca-file", server["ca_file"], "--config", "site.toml"]))
     assert states() == ["finished", "finished"]
+
+
+def test_faults_are_planted_as_documented(documented, shell, server, states):
+    shell(documented("pilot-core submit"))
+    shell(documented("pilot-core server fault add"))
+    assert "reset-after" in shell(documented("pilot-core server fault list"))
+    shell(documented("pilot-core run --config state/pilot.toml --jobs"))
+    assert states() == ["finished"]
+    (row,) = [line for line in shell(documented("pilot-core server fault list")).splitlines() if "reset-after" in line]
+    assert "2" in row.split(), f"the fault did not strike twice: {row}"
