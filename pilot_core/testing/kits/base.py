@@ -39,6 +39,7 @@ __all__ = ["Kit", "Surroundings"]
 
 IMPORT_LIMIT = 0.5
 """Seconds of CPU that the import of a plugin may take; heavy libraries belong into its factory."""
+_SUBJECTS = pytest.StashKey[dict[tuple[str, str], Subject]]()
 SECRET_WORDS = ("password", "passwd", "secret", "token", "api_key", "access_key", "passphrase")
 
 
@@ -109,12 +110,18 @@ class Kit:
     # -- what clauses use ----------------------------------------------------------------------------------------
 
     @pytest.fixture
-    def subject(self, plugin: object) -> Subject:
-        """The plugin as the pilot would have it."""
+    def subject(self, plugin: object, request: pytest.FixtureRequest) -> Subject:
+        """The plugin as the pilot would have it; an installed one is looked for once a run."""
+        known = request.config.stash.setdefault(_SUBJECTS, {})
+        if isinstance(plugin, str) and (plugin, self.kind) in known:
+            return known[plugin, self.kind]
         try:
-            return subject_of(plugin, self.kind)
+            found = subject_of(plugin, self.kind)
         except PluginError as error:
             pytest.fail(str(error), pytrace=False)
+        if isinstance(plugin, str):
+            known[plugin, self.kind] = found
+        return found
 
     @pytest.fixture
     def clock(self) -> SystemClock:
