@@ -123,8 +123,9 @@ class StageIn(Protocol):
 
     All raise subclasses of `TransferError`, `AuthError` or `Cancelled`, and nothing else; also for URLs that name no
     file, or none that this stager serves. The text is one line without passwords, tokens and control characters, and
-    says which file. With a token that is cancelled already, or a deadline that has passed, all raise `Cancelled` or
-    `TransferTimeout` at once and do nothing; both end within about a second a call that is under way.
+    says which file; that of `Cancelled` has the token's reason. With a token that is cancelled already, or a deadline
+    that has passed, all raise `Cancelled` or `TransferTimeout` at once and do nothing; both also end a call that is
+    under way, within about a second. A long call does not hold up another one.
     """
 
     def fetch(self, request: FetchRequest, *, cancel: CancelToken, deadline: Deadline) -> TransferResult:
@@ -149,8 +150,10 @@ class StageOut(Protocol):
     def store(self, request: StoreRequest, *, cancel: CancelToken, deadline: Deadline) -> TransferResult:
         """Copy a file out; on return it is safe on the storage. Raises as `StageIn.fetch`.
 
-        Folders that the URL needs are made. A source that is missing is `SourceNotFound`; an older file that may not be
-        overwritten is a `TransferError` and stays. Where it may be and the store fails, it is there, whole, or gone.
+        Folders that the URL needs are made. Where files have modes, those of new ones are what the umask leaves: a
+        temporary file's 0600 would keep other users out. A source that is missing is `SourceNotFound`; an older file
+        that may not be overwritten is a `TransferError` and stays. Where it may be and the store fails, it is there,
+        whole, or gone.
         """
         ...
 

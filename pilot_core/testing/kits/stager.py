@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pilot_core.testing.kits.stager_conduct import ConductClauses
 from pilot_core.testing.kits.stager_in import StageInClauses
 from pilot_core.testing.kits.stager_midst import MidstClauses
 from pilot_core.testing.kits.stager_out import StageOutClauses
@@ -10,7 +11,7 @@ from pilot_core.testing.kits.stager_stored import StoredClauses
 __all__ = ["StagerKit"]
 
 
-class StagerKit(StageInClauses, MidstClauses, StageOutClauses, StoredClauses):
+class StagerKit(StageInClauses, MidstClauses, StageOutClauses, StoredClauses, ConductClauses):
     """What a stager has to do. An author overrides `plugin` and `storage`.
 
     `storage` is a real storage that the stager reaches, at which the kit looks past the stager: a `DirectoryStorage`

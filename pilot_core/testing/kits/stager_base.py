@@ -35,7 +35,9 @@ __all__ = [
     "FILE",
     "MIDWAY",
     "NAMES",
+    "NASTY",
     "ODD_NAMES",
+    "REASON",
     "SIZES",
     "Bench",
     "JumpingClock",
@@ -55,12 +57,17 @@ SIZES = (0, 1, 4097, 3 * 1024 * 1024 + 1)
 """Bytes: nothing, the least, more than a block, more than one block and not a multiple of any."""
 MIDWAY = 16 * 1024 * 1024
 """Bytes of a file in whose midst something happens."""
+REASON = "the kit says so"
+"""Why clauses cancel."""
 ANY = (TransferError, AuthError, Cancelled)
 """All that a stager may raise."""
 
 NAMES = {
     "space": "with a space.dat",
     "accents": "ünïcödé.dat",
+    "decomposed": "u\u0308.dat",
+    "outer-spaces": " a.dat ",
+    "upper-case": "FILE.DAT",
     "three-byte": "文" * 85,
     "longest": "n" * 255,
     "percent": "50%25.dat",
@@ -88,6 +95,10 @@ ODD_NAMES = {
     "nul": "a\0b.dat",
 }
 """Names that may be refused, and must not lead anywhere else."""
+
+
+NASTY = b"\xef\xbb\xbfa\r\nb\n\x1a\0\xff" + bytes(3 * 1024 * 1024) + b"\r\n\r" + bytes(2 * 1024 * 1024)
+"""Bytes that text modes, sparse copies and careless ends change."""
 
 
 def data_of(size: int, seed: int = 0) -> bytes:
@@ -221,7 +232,8 @@ class Bench:
         """Return URLs that name no file, or none of this stager's."""
         scheme = min(self.subject.providers[self.hook].schemes)
         odd = ("", "//", "///", "//[::1/x", "//" + "x" * 100_000, "///" + "x/" * 50_000)
-        none = ("", "/", "no-url", "other-scheme://host/x")
+        secret = f"//somebody:{quote(CANARY, safe='')}@host/x"
+        none = ("", "/", "no-url", "other-scheme://host/x", f"other-scheme:{secret}")
         return [*none, *(f"{scheme}:{rest}" for rest in odd), self.storage.url("")]
 
     def doubtful_urls(self) -> list[str]:
@@ -266,6 +278,8 @@ def refused(call: Callable[[], object], *expected: type[HandledError], what: str
         assert text.strip(), f"{what}: the {kind} says nothing: say what is wrong, and where"
         assert text.isprintable(), f"{what}: the {kind}'s text is not one line of printable text: {text!r}"
         assert not shows_secret(text + repr(error)), f"{what}: the {kind}'s text shows a password or token"
+        lost = isinstance(error, Cancelled) and REASON not in text
+        assert not lost, f"{what}: the text of `Cancelled` lacks the reason that the token gives: {text!r}"
         return error
     except Exception as error:  # noqa: BLE001  (that is the finding)
         pytest.fail(f"{what}: {type(error).__name__} ({error}) was raised where {wanted} is due", pytrace=False)

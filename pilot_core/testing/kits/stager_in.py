@@ -15,7 +15,9 @@ from pilot_core.testing.kits.stager_base import (
     ANY,
     FILE,
     NAMES,
+    NASTY,
     ODD_NAMES,
+    REASON,
     SIZES,
     Bench,
     StagerBase,
@@ -44,6 +46,12 @@ class StageInClauses(StagerBase):
         assert (stage_in.here / FILE).is_file(), "fetch returned, and the file is not at its destination"
         assert (stage_in.here / FILE).read_bytes() == data, "the fetched bytes are not those on the storage"
         check_result(result, data, "fetch")
+
+    def test_bytes_of_any_kind_are_fetched(self, stage_in: Bench) -> None:
+        """Line ends, marks of encodings, NULs and long runs of zeros, also at the end, arrive as they are."""
+        stage_in.storage.put(FILE, NASTY)
+        check_result(stage_in.fetch(size=len(NASTY)), NASTY, "fetch")
+        assert (stage_in.here / FILE).read_bytes() == NASTY, "the fetched bytes are not those on the storage"
 
     def test_it_fetches_what_the_catalogue_knows_nothing_of(self, stage_in: Bench) -> None:
         """Without an expected size and checksum a file is fetched all the same, and the result tells both."""
@@ -270,7 +278,7 @@ class StageInClauses(StagerBase):
     def test_a_cancelled_fetch_does_not_begin(self, stage_in: Bench) -> None:
         """With a token that is cancelled already, fetch and stat raise `Cancelled`, and nothing is left."""
         stage_in.storage.put(FILE, data_of(4097))
-        stage_in.cancel.cancel("the kit says so")
+        stage_in.cancel.cancel(REASON)
         refused(stage_in.fetch, Cancelled, what="a fetch that is cancelled before")
         refused(stage_in.stat, Cancelled, what="a stat that is cancelled before")
         stage_in.check_clean()

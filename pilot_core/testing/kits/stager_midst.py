@@ -20,6 +20,7 @@ from pilot_core.testing.kits.stager_base import (
     ANY,
     FILE,
     MIDWAY,
+    REASON,
     Bench,
     StagerBase,
     check_result,
@@ -178,7 +179,7 @@ class MidstClauses(StagerBase):
 
         def stop(done: int) -> None:
             told.append(done)
-            stage_in.cancel.cancel("the kit says so")
+            stage_in.cancel.cancel(REASON)
 
         refused(lambda: stage_in.fetch(progress=stop), Cancelled, what="cancelling a fetch")
         stage_in.check_clean()
@@ -238,7 +239,7 @@ class MidstClauses(StagerBase):
 
         def cancel() -> None:
             clock.wait(begun, until=clock.monotonic() + 2.0)
-            stage_in.cancel.cancel("the kit says so")
+            stage_in.cancel.cancel(REASON)
 
         caller = threading.Thread(target=cancel)
         caller.start()
@@ -306,7 +307,7 @@ class MidstClauses(StagerBase):
         data, token = data_of(4097), stage_in.cancel
         stage_in.storage.put(FILE, data)
         called_off = CancelToken()
-        called_off.cancel("the kit says so")
+        called_off.cancel(REASON)
         for name, checksum, cancel in (
             ("absent.dat", "", token),
             (FILE, "adler32:deadbeef", token),
@@ -356,7 +357,7 @@ def cancelled_soon(bench: Bench, call: Callable[[], object]) -> str:
 
     def cancel() -> None:
         clock.wait(until=clock.monotonic() + 0.05)
-        bench.cancel.cancel("the kit says so")
+        bench.cancel.cancel(REASON)
 
     threading.Thread(target=cancel, daemon=True).start()
     begun = clock.monotonic()

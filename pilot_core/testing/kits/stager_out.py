@@ -21,6 +21,7 @@ from pilot_core.testing.kits.stager_base import (
     ANY,
     FILE,
     NAMES,
+    NASTY,
     ODD_NAMES,
     SIZES,
     Bench,
@@ -30,6 +31,7 @@ from pilot_core.testing.kits.stager_base import (
     checksum_of,
     data_of,
     listing,
+    ran_programs,
     refused,
 )
 
@@ -52,6 +54,24 @@ class StageOutClauses(StagerBase):
         assert result.checksum.startswith("adler32:"), f"asked for was an adler32, told is {result.checksum}"
         assert source.read_bytes() == data, "storing changed the source"
         assert stage_out.stat(url=result.url).size == size, "the result's url does not lead to the stored file"
+
+    def test_bytes_of_any_kind_are_stored(self, stage_out: Bench) -> None:
+        """Line ends, marks of encodings, NULs and long runs of zeros, also at the end, arrive as they are."""
+        stage_out.write(NASTY)
+        check_result(stage_out.store(), NASTY, "store")
+        assert stage_out.storage.get(FILE) == NASTY, "the stored bytes are not those of the source"
+
+    def test_a_link_is_stored_as_a_file(self, stage_out: Bench) -> None:
+        """A source that is a symbolic link is stored as the file that it leads to, or refused; never as a link."""
+        stage_out.write(b"the file")
+        (stage_out.here / "link.dat").symlink_to(FILE)
+        try:
+            stage_out.store("link.dat")
+        except ANY:
+            assert not stage_out.storage.names()
+        else:
+            (stage_out.here / FILE).unlink()
+            assert stage_out.storage.get("link.dat") == b"the file", "a link was stored in the place of a file"
 
     def test_nothing_but_the_stored_file_is_left(self, stage_out: Bench) -> None:
         """After a store there is the file on the storage and nothing else anywhere."""
@@ -228,23 +248,32 @@ class StageOutClauses(StagerBase):
         """On return a stored file is safe on disk: flushed (`os.fsync`) before it gets its name, or written so."""
         if stage_out.direct is None:
             self.does_not_apply("the stager does not write the storage's files itself")
-        flushed: list[int] = []
+        flushed: list[tuple[int, int]] = []
+        written_so: list[int] = []
         opened = os.open
 
         def remember(descriptor: int) -> None:
-            flushed.append(descriptor)
+            found = os.fstat(descriptor)
+            flushed.append((found.st_ino, found.st_size))
 
         def open_(path: Any, flags: int, *rest: Any, **named: Any) -> int:
             if flags & (os.O_SYNC | os.O_DSYNC):
-                flushed.append(flags)
+                written_so.append(flags)
             return opened(path, flags, *rest, **named)
 
         for name in ("fsync", "fdatasync"):
             monkeypatch.setattr(os, name, remember)
+        monkeypatch.setattr(os, "sync", lambda: written_so.append(0))
         monkeypatch.setattr(os, "open", open_)
         stage_out.write(data_of(4097))
         stage_out.store()
+        if written_so or ran_programs() > stage_out.programs:
+            return
         assert flushed, "nothing was flushed: a crash of the machine would lose what was told as stored"
+        place = stage_out.direct.path(FILE).stat().st_ino
+        sizes = [size for inode, size in flushed if inode == place]
+        assert sizes, "other things were flushed than the stored file: its bytes could be lost by a crash"
+        assert 4097 in sizes, f"the file was flushed when it had {max(sizes)} of 4097 bytes: empty the buffer before"
 
     def test_a_full_storage_is_no_space(self, stage_out: Bench) -> None:
         """A storage without room is `NoSpace`, and nothing of the file stays there."""

@@ -19,6 +19,7 @@ from pilot_core.testing.kits.stager_base import (
     ANY,
     FILE,
     MIDWAY,
+    REASON,
     Bench,
     StagerBase,
     check_result,
@@ -71,7 +72,7 @@ class StoredClauses(StagerBase):
         """With a token that is cancelled already, store, stat and remove raise `Cancelled` and do nothing."""
         stage_out.storage.put("there.dat", b"x")
         stage_out.write(data_of(4097))
-        stage_out.cancel.cancel("the kit says so")
+        stage_out.cancel.cancel(REASON)
         refused(stage_out.store, Cancelled, what="a store that is cancelled before")
         refused(lambda: stage_out.stat("there.dat"), Cancelled, what="a stat that is cancelled before")
         refused(lambda: stage_out.remove("there.dat"), Cancelled, what="a remove that is cancelled before")
@@ -84,7 +85,7 @@ class StoredClauses(StagerBase):
 
         def stop(done: int) -> None:
             told.append(done)
-            stage_out.cancel.cancel("the kit says so")
+            stage_out.cancel.cancel(REASON)
 
         refused(lambda: stage_out.store(progress=stop), Cancelled, what="cancelling a store")
         if stage_out.saw_midst(told, "store"):
@@ -190,7 +191,7 @@ class StoredClauses(StagerBase):
         stage_out.write(data_of(4097))
         token = stage_out.cancel
         stage_out.cancel = CancelToken()
-        stage_out.cancel.cancel("the kit says so")
+        stage_out.cancel.cancel(REASON)
         with contextlib.suppress(HandledError):
             stage_out.store()
         stage_out.cancel = token
