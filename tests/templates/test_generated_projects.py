@@ -100,3 +100,13 @@ def test_the_very_commands_that_new_prints_work(kind, tmp_path):
     said = run(tmp_path, "bash", "-c", script)
     assert f"{kind}" in said
     assert " passed" in said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("name", "distribution"), [("a", "b"), ("x2-" + "y" * 21, "z" * 56)], ids=["short", "long"])
+def test_the_linters_are_content_whatever_the_names(kind, name, distribution, tmp_path):
+    """Lines are neither too long with long names, nor to be joined with short ones."""
+    words = ("--no-input", "--json", "--set", f"dist_name={distribution}")
+    project = json.loads(run(tmp_path, BIN / "pilot-core", "new", kind, name, *words))["project"]
+    run(project, BIN / "ruff", "check", "--no-cache", ".")
+    run(project, BIN / "ruff", "format", "--check", "--no-cache", ".")
