@@ -9,19 +9,22 @@ An author's test file is one class::
         def plugin(self):
             return "executor.sandbox"
 
-The kit's payloads are `/bin/sh` scripts that use `cat`, `env`, `ls`, `dd`, `sleep` and `setsid`, below a directory of pytest's
-(`tmp_path`); an executor that runs them elsewhere than on this machine cannot be tried with it. Their processes are
-found by a mark in their environment.
+The kit's payloads are `/bin/sh` scripts that use `cat`, `env`, `ls`, `dd`, `sleep` and `setsid`, below a directory of
+pytest's (`tmp_path`); an executor that runs them elsewhere than on this machine cannot be tried with it. Their
+processes are found by a mark in their environment.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
+import resource
 import signal
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -34,7 +37,8 @@ from pilot_core.testing.kits.executor_end import ExecutorEnd
 from pilot_core.testing.kits.executor_found import ExecutorFound
 from pilot_core.testing.kits.executor_given import ExecutorGiven
 from pilot_core.testing.kits.executor_told import ExecutorTold
-from pilot_core.testing.kits.processes import below, eventually
+from pilot_core.testing.kits.processes import above, below, eventually
+from pilot_core.testing.kits.processes import running as busy
 from pilot_core.testing.kits.within import PATIENCE, at_once, within
 
 if TYPE_CHECKING:
@@ -43,10 +47,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ExecutorKit"]
 
-MANY = 20
+MANY = 12
 """Payloads in a row after which something would have piled up."""
 SOME = MANY // 4
 """What an executor may keep in store, and had not when it was looked at first."""
+LOOKS = 20
+"""How often it is looked who runs while a payload waits ..."""
+PAUSE = 0.02
+"""... and the seconds between two looks."""
 
 
 class ExecutorKit(ExecutorGiven, ExecutorTold, ExecutorEnd, ExecutorFound):
@@ -73,6 +81,30 @@ class ExecutorKit(ExecutorGiven, ExecutorTold, ExecutorEnd, ExecutorFound):
             assert running.out == b"out %d\n" % number
             assert running.err == b"err %d\n" % number
             assert bench.result(running).exit_code == number
+
+    def test_waiting_costs_nothing(self, bench: Bench) -> None:
+        """While a payload waits, neither the executor's processes nor its threads keep a processor busy."""
+        running, gate = bench.at_gate(after="exit 3")
+        involved = {os.getpid(), *below(), *above(*bench.living())}
+        seen: Counter[int] = Counter()
+        for _ in range(LOOKS):
+            bench.clock.wait(running, until=bench.clock.monotonic() + PAUSE)
+            seen.update(busy(*involved))
+        most = max(seen.values(), default=0)
+        assert most < LOOKS // 2, (
+            f"a thread of the executor runs whenever one looks ({most} times of {LOOKS}): it polls"
+        )
+        gate.open()
+        assert bench.result(running).exit_code == 3
+
+    def test_a_payload_may_be_run_again(self, bench: Bench) -> None:
+        """One PandaID may come twice, with another control directory: each run has its own result."""
+        first = bench.start(bench.shell("exit 3", job_id=4711))
+        assert bench.result(first).exit_code == 3
+        again = bench.start(bench.shell("exit 4", job_id=4711))
+        assert bench.result(again).exit_code == 4
+        late = bench.attach(first.spec, first.handle)
+        assert bench.result(late).exit_code == 3, "the second run of a job gave the first one another result"
 
     def test_closing_leaves_payloads_alone(
         self, bench: Bench, make: Callable[[SystemClock], Executor], clock: SystemClock
@@ -117,7 +149,7 @@ class ExecutorKit(ExecutorGiven, ExecutorTold, ExecutorEnd, ExecutorFound):
         self, bench: Bench, make: Callable[[SystemClock], Executor], clock: SystemClock
     ) -> None:
         """The executor sets no signal handler in the pilot, and waits for no child that it did not start."""
-        before = _handlers()
+        before, state = _handlers(), _process_state()
         child = subprocess.Popen(["/bin/sh", "-c", "exit 5"], stdin=subprocess.DEVNULL)
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         executor = make(clock)
@@ -128,6 +160,9 @@ class ExecutorKit(ExecutorGiven, ExecutorTold, ExecutorEnd, ExecutorFound):
         within(executor.close, "close of the executor")
         changed = [str(number) for number, handler in _handlers().items() if before[number] != handler]
         assert not changed, f"the executor set handlers for signals of the pilot's process: {', '.join(changed)}"
+        now = _process_state()
+        changed = [what for what, was in state.items() if now[what] != was]
+        assert not changed, f"the executor changed {', '.join(changed)} of the pilot's process"
         code = child.wait()
         assert code == 5, "the executor waited for a child of the pilot's that is none of its own"
 
@@ -145,7 +180,7 @@ class ExecutorKit(ExecutorGiven, ExecutorTold, ExecutorEnd, ExecutorFound):
         assert bench.result(running).ok
 
     def test_many_in_a_row_leave_nothing(self, bench: Bench) -> None:
-        """Twenty payloads one after the other leave no descriptor, thread or process behind in the pilot."""
+        """A dozen payloads one after the other leave no descriptor, thread or process behind in the pilot."""
 
         def run(count: int) -> None:
             with _unlogged():
@@ -166,6 +201,33 @@ class ExecutorKit(ExecutorGiven, ExecutorTold, ExecutorEnd, ExecutorFound):
 def _handlers() -> dict[int, object]:
     """Return what this process does about each signal."""
     return {number: signal.getsignal(number) for number in signal.valid_signals()}
+
+
+def _process_state() -> dict[str, object]:
+    """Return what else of this process is the pilot's own."""
+    wakeup = -1
+    if threading.current_thread() is threading.main_thread():
+        wakeup = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(wakeup)
+    status = Path("/proc/self/status").read_text()
+    kept = ("NoNewPrivs", "Cpus_allowed")
+    return {
+        "the wakeup descriptor": wakeup,
+        "the priority": os.getpriority(os.PRIO_PROCESS, 0),
+        "the limits": [
+            resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT")
+        ],
+        "privileges or processors": [line for line in status.splitlines() if line.startswith(kept)],
+        "the parent of orphans (PR_SET_CHILD_SUBREAPER)": _subreaper(),
+        "the process group or session": (os.getpgid(0), os.getsid(0)),
+    }
+
+
+def _subreaper() -> int:
+    """Return whether this process is the parent of its orphaned descendants (prctl(2))."""
+    found = ctypes.c_int()
+    ctypes.CDLL(None).prctl(37, ctypes.byref(found), 0, 0, 0)  # PR_GET_CHILD_SUBREAPER
+    return found.value
 
 
 @contextmanager

@@ -101,6 +101,18 @@ class ExecutorFound(ExecutorBase):
         assert running.out == b"still here\n"
         assert not bench.living(), f"processes of the payload live: {bench.living()}"
 
+    def test_a_pilot_may_leave_while_its_payload_runs(self, bench: Bench) -> None:
+        """A pilot that closes its executor and exits is held by no thread; the payload goes on, and is told."""
+        pilot = bench.second_pilot()
+        spec = bench.shell("")
+        gate = bench.gate(spec)
+        running = bench.attach(spec, pilot.start(bench.scripted(spec, f"{gate.script}; exit 6")))
+        bench.reached(gate, running)
+        pilot.leave()
+        bench.stays(running, "the payload was ended when its pilot left")
+        gate.open()
+        assert bench.result(running).exit_code == 6
+
     def test_a_payload_that_ended_after_its_pilot_is_told(self, bench: Bench) -> None:
         """A payload that ends while no pilot lives is told to the one that comes then."""
         pilot = bench.second_pilot()
@@ -128,10 +140,10 @@ class ExecutorFound(ExecutorBase):
 
     def test_two_may_watch_one_payload(self, bench: Bench) -> None:
         """A payload may be found more than once at a time; closing one watch leaves the other and the payload alone."""
-        running, gate = bench.at_gate(after="exit 3")
+        running, gate = bench.at_gate(before="exec <&- >&- 2>&-", after="exit 3")
         other = bench.attach(running.spec, running.handle)
         within(running.payload.close, "close")
-        bench.stays(other, "close ended the payload, or told of its end")
+        bench.stays(other, "the payload was ended, or its end told, when one watch, and its own outputs, were closed")
         gate.open()
         assert bench.result(other).exit_code == 3
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pilot_core.testing.kits.canary import CANARY, shows_secret
@@ -39,6 +40,8 @@ WORDS = (
     "-n",
     "--",
     "%s",
+    "$PATH ${PATH}",
+    "{} {0} {PATH} %(PATH)s",
     "é€😀",
 )
 """Arguments that shells and quoting change."""
@@ -86,9 +89,8 @@ class ExecutorGiven(ExecutorBase):
         with monkeypatch.context() as patch:
             patch.setenv("KIT_OF_THE_PILOT", "the pilot's own")
             given = {"PATH": PATH, "PILOT_KIT_MARK": bench.mark, **VALUES}
-            running = bench.start(bench.spec("/usr/bin/env", "-0", environment=dict(given)))
+            running = bench.start(bench.spec("/usr/bin/env", "-0", environment=MappingProxyType(given)))
             assert bench.result(running).ok, running.err.decode(errors="replace")
-        assert running.spec.environment == given, "the executor changed the environment of the spec that it was given"
         pairs = [entry.partition(b"=") for entry in running.out.split(b"\0")[:-1]]
         arrived = {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
         added, lost = sorted(set(arrived) - set(given)), sorted(set(given) - set(arrived))
@@ -126,10 +128,12 @@ class ExecutorGiven(ExecutorBase):
             path.chmod(0o755)
         spec.environment["PATH"] = f"/nonexistent:{spec.cwd}/bin:{PATH}"  # type: ignore[index]
         for one in (spec, other):
+            kept = dict(one.environment)
             running = bench.start(one)
             result = bench.result(running)
             assert result.ok, f"{one.argv[0]!r} was not found: {result}"
             assert running.out == b"found\n"
+            assert one.environment == kept, "the executor changed the environment of the spec that it was given"
 
     def test_standard_input_is_empty(self, bench: Bench) -> None:
         """The payload's standard input is empty, whatever the pilot's is."""

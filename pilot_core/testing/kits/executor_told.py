@@ -46,6 +46,7 @@ class ExecutorTold(ExecutorBase):
         """A payload that a signal ended has that signal's number and no exit code (never 128 + n)."""
         started = [(name, bench.start(bench.shell(f"ulimit -c 0; kill -{name} $$; exit 9"))) for name in SIGNALS]
         started.append(("RTMIN+3", bench.start(bench.shell("kill -37 $$; exit 9"))))
+        started.append(("ABRT", bench.start(bench.shell("ulimit -c unlimited; kill -ABRT $$; exit 9"))))  # with a core
         for name, running in started:
             result = bench.result(running)
             told = (result.exit_code, result.signal)
@@ -83,12 +84,13 @@ class ExecutorTold(ExecutorBase):
         assert bench.run(bench.shell("exit 0")).ok, "after that no payload can be started any more"
 
     def test_what_no_system_could_execute_is_refused_in_one_line(self, bench: Bench) -> None:
-        """No command at all, and NUL characters in it or in the environment, are an error for the reader."""
+        """No command, one that is too long, NUL characters in it or in the environment are an error for the reader."""
         variables = {"PATH": PATH, "PILOT_KIT_MARK": bench.mark, "BAD": "a\0b"}
         wrong = {
             "no command": bench.spec(),
             "a NUL character in the command": bench.spec("/bin/sh", "-c", "exit 0", "a\0b"),
             "a NUL character in the environment": bench.shell("exit 0", environment=variables),
+            "an argument that is longer than Linux takes (128 kB)": bench.spec("/bin/true", "x" * 200_000),
         }
         for what, spec in wrong.items():
             result = _refused(lambda one=spec: bench.run(one))  # type: ignore[misc]
@@ -133,12 +135,14 @@ class ExecutorTold(ExecutorBase):
     @pytest.mark.parametrize("which", ["stdout", "stderr"])
     def test_output_does_not_follow_a_planted_link(self, bench: Bench, tmp_path: Path, which: str) -> None:
         """A symbolic link in the place of an output leads the payload's writing nowhere else."""
-        victim = tmp_path / "victim"
+        victim, absent = tmp_path / "victim", tmp_path / "absent"
         victim.write_text("precious")
-        spec = bench.shell("echo overwritten; echo overwritten >&2")
-        getattr(spec, which).symlink_to(victim)
-        _refused(lambda: bench.run(spec))
+        for target in (victim, absent):
+            spec = bench.shell("echo overwritten; echo overwritten >&2")
+            getattr(spec, which).symlink_to(target)
+            _refused(lambda one=spec: bench.run(one))  # type: ignore[misc]
         assert victim.read_text() == "precious", f"a planted link in the place of {which} was followed"
+        assert not absent.exists(), f"a planted link in the place of {which}, to where nothing was, was followed"
 
     def test_a_payload_may_remove_its_directory(self, bench: Bench) -> None:
         """How a payload ended is known even if it removed its whole directory."""
@@ -165,16 +169,30 @@ class ExecutorTold(ExecutorBase):
     def test_cpu_time_is_measured(self, bench: Bench) -> None:
         """User and system seconds are those of the payload and of its children that were waited for."""
         running, result = bench.run_shell(f"sh -c '{BURN}' & wait; {BURN}; times")
-        used = sum(_seconds(word) for word in running.out.decode().split())
+        user, system = (sum(map(_seconds, running.out.decode().split()[place::2])) for place in (0, 1))
+        used = user + system
         told = result.user_seconds + result.system_seconds
         assert told >= used * 0.9 - 0.05, f"the payload used {used:.2f} s of CPU and is told to have used {told:.2f} s"
         assert told <= used * 2 + 10.0, f"the payload used {used:.2f} s of CPU and is told to have used {told:.2f} s"
+        swapped = user > 3 * system and result.system_seconds > result.user_seconds
+        assert not swapped, f"it used {user:.2f} s in user mode, {system:.2f} s in the kernel; told are {result}"
 
     def test_memory_is_measured(self, bench: Bench) -> None:
-        """`max_rss_kb` is the largest resident set of any of its processes, in kB."""
-        _, result = bench.run_shell("(dd if=/dev/zero of=/dev/null bs=100M count=1 2>/dev/null) ; exit 0")
-        assert result.max_rss_kb >= 100_000, f"a process used 102400 kB; told are {result.max_rss_kb} kB"
-        assert result.max_rss_kb <= 1_000_000, f"a process used 102400 kB; told are {result.max_rss_kb} kB"
+        """`max_rss_kb` is the largest resident set of any of its processes, in kB; no other payload counts."""
+        _, result = bench.run_shell("(dd if=/dev/zero of=/dev/null bs=300M count=1 2>/dev/null) ; exit 0")
+        assert result.max_rss_kb >= 300_000, f"a process used 307200 kB; told are {result.max_rss_kb} kB"
+        assert result.max_rss_kb <= 3_000_000, f"a process used 307200 kB; told are {result.max_rss_kb} kB"
+        _, after = bench.run_shell("exit 0")
+        assert after.max_rss_kb < 300_000, (
+            f"a payload that does nothing is told to have used what another one had: {after}"
+        )
+
+    def test_blocks_are_of_512_bytes(self, bench: Bench) -> None:
+        """`written_blocks` and `read_blocks`, where they are measured, count 512 bytes each, and each its own way."""
+        _, result = bench.run_shell("exec dd if=/dev/zero of=data bs=1M count=16 conv=fsync 2>/dev/null")
+        written, read = result.written_blocks * 512, result.read_blocks * 512
+        assert written < 64 * 2**20, f"16 MB were written; told are {written} bytes, in blocks of 512"
+        assert read < 8 * 2**20, f"16 MB were written and nothing read; told are {read} bytes read"
 
     def test_a_cancelled_start_starts_nothing(self, bench: Bench) -> None:
         """`start` with a token that is cancelled raises `Cancelled`, and nothing runs."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from pilot_core.api.clock import SystemClock
 
-__all__ = ["below", "commands", "eventually", "living", "sweep", "zombies"]
+__all__ = ["above", "below", "commands", "eventually", "living", "running", "sweep", "zombies"]
 
 LOOK = 0.01
 """Seconds between two looks at what tells nobody that it has changed."""
@@ -79,6 +80,35 @@ def below(*roots: int) -> dict[int, str]:
     while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
         tree |= more
     return {pid: states[pid] for pid in tree if pid in states and pid not in above}
+
+
+def above(*pids: int) -> set[int]:
+    """Return the pids of the processes above some, without those that this process is below of."""
+    return _ancestors(*pids) - _ancestors(os.getpid()) - {1}
+
+
+def running(*pids: int) -> set[int]:
+    """Return the ids of those threads of some processes that run, or would if there were a processor for them.
+
+    The thread that asks is none of them.
+    """
+    found = set()
+    for pid in pids:
+        with suppress(OSError):
+            tasks = [int(path.name) for path in Path(f"/proc/{pid}/task").iterdir()]
+            found |= {task for task in tasks if _read(task, "stat").rpartition(b")")[2].split()[:1] == [b"R"]}
+    return found - {threading.get_native_id()}
+
+
+def _ancestors(*pids: int) -> set[int]:
+    found: set[int] = set()
+    todo = list(pids)
+    while todo:
+        fields = _read(todo.pop(), "stat").rpartition(b")")[2].split()
+        if len(fields) > 1 and (parent := int(fields[1])) not in found | {0}:
+            found.add(parent)
+            todo.append(parent)
+    return found
 
 
 def _pids() -> list[int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import pickle
 import signal
 import socket
 import struct
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -72,6 +74,21 @@ class SecondPilot:
         """Have the payload's end asked for."""
         self._ask("end")
 
+    def leave(self) -> None:
+        """Have it close its executor and exit, as a pilot does; be sure that it is gone."""
+        self._ask("leave")
+        child, self._lives = self.pid, False
+        gone = os.pidfd_open(child)
+        try:
+            clock = SystemClock()
+            left = clock.wait(_Descriptor(gone), until=clock.monotonic() + PATIENCE / 2)
+            signal.pidfd_send_signal(gone, signal.SIGKILL)
+            os.waitpid(child, 0)
+        finally:
+            os.close(gone)
+        if not left:
+            pytest.fail("a pilot that has closed its executor does not exit: a thread holds it", pytrace=False)
+
     def signal_group(self, number: int) -> None:
         """Send a signal to it and its process group, as a terminal or a batch system does."""
         os.killpg(self.pid, number)
@@ -106,6 +123,17 @@ class SecondPilot:
         return value
 
 
+class _Descriptor:
+    """A descriptor to wait for."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def fileno(self) -> int:
+        """Return it."""
+        return self._number
+
+
 def _be_a_pilot(
     make: Callable[[SystemClock], Executor], clock: SystemClock, connection: socket.socket, stdin: int, stdout: int
 ) -> NoReturn:
@@ -118,7 +146,12 @@ def _be_a_pilot(
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         kept = _keep_only((stdin, stdout, os.open(os.devnull, os.O_WRONLY)), connection)
+        atexit._clear()
         _serve(make(clock), clock, kept)
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
+        atexit._run_exitfuncs()
     finally:
         os._exit(0)
 
@@ -150,6 +183,10 @@ def _serve(executor: Executor, clock: SystemClock, connection: socket.socket) ->
                 payloads.append(executor.attach(PayloadHandle.from_json(*arguments), **limits))
             elif name == "end":
                 payloads[-1].end("a test")
+            elif name == "leave":
+                executor.close()
+                _send(connection, ("result", None))
+                return
             else:
                 clock.wait(payloads[-1], until=clock.monotonic() + PATIENCE)
                 value = replace(payloads[-1].result(), extra={})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from executor import pilot_faults as at
+from executor import pilot_later as later
 from executor.reference import Executor, Plugin
 from harness import Mutant
 
@@ -62,6 +63,10 @@ NO_RESULT = "test_there_is_no_result_before_the_end"
 APART = "test_payloads_side_by_side_are_kept_apart"
 TWO = "test_two_may_watch_one_payload"
 ANOTHER_PROCESS = "test_another_process_finds_a_payload_that_runs"
+LENGTH = "test_the_grace_is_as_long_as_the_spec_says"
+ONCE = "test_it_is_asked_once"
+BLOCKS = "test_blocks_are_of_512_bytes"
+LEAVES = "test_a_pilot_may_leave_while_its_payload_runs"
 NUMBER = "test_a_number_that_is_another_process_now_is_not_believed"
 
 
@@ -72,6 +77,11 @@ def _plugin(executor=Executor, **attributes):
 
 def _supervised(name, fault, cls, *caught_by):
     make = partial(_plugin, supervisor=f"executor.supervisor_faults:{cls}")
+    return Mutant(name=name, fault=fault, caught_by=caught_by, plugin=make)
+
+
+def _later(name, fault, cls, *caught_by):
+    make = partial(_plugin, supervisor=f"executor.supervisor_later:{cls}")
     return Mutant(name=name, fault=fault, caught_by=caught_by, plugin=make)
 
 
@@ -279,4 +289,24 @@ MUTANTS = (
     _found("unwritable", "The result holds what JSON cannot.", at.Unwritable, CODES),
     _found("text-times", "The memory is told as a text.", at.TextTimes, MEMORY),
     _found("fresh-descriptor", "The descriptor is another one each time.", at.FreshDescriptor, RUNNING),
+    # those of somebody who tried to beat the kit
+    _later("least-grace", "The grace is 2 s at the least.", "AtLeast2s", LENGTH),
+    _later("leftovers-own-grace", "Leftovers have 2 s, whatever the spec says.", "LeftoversGrace", LENGTH),
+    _later("grace-from-start", "The grace is counted from the payload's start.", "GraceFromStart", GRACE),
+    _later("asked-each-time", "Each `end` sends SIGTERM.", "AskingEachTime", ONCE),
+    _later("asked-on-and-on", "SIGTERM is sent ten times a second.", "AskingOnAndOn", ONCE),
+    _later("looking", "The supervisor looks all the time.", "Looking", "test_waiting_costs_nothing"),
+    _later("link-to-nowhere", "A planted link is followed where it leads to nothing yet.", "LinkToNowhere", LINK),
+    _later("times-swapped", "User and system time are swapped.", "SwappedTimes", CPU),
+    _later("written-bytes", "Bytes are told for blocks.", "WrittenBytes", BLOCKS),
+    _later("written-is-read", "What was written is told as read.", "WrittenIsRead", BLOCKS),
+    _later("variables-in-words", "`$PATH` in an argument is replaced.", "ReplacingVariables", ARGUMENTS),
+    _started("held-by-thread", "A thread holds the pilot until the payload ends.", later.HeldByThread, LEAVES),
+    _started("ended-at-exit", "The payload is ended when its pilot exits.", later.EndingAtExit, LEAVES),
+    _started("by-job", "Records are kept by PandaID.", later.ByJob, "test_a_payload_may_be_run_again"),
+    _started("dict-wanted", "An environment that is no dict is an error of Python's.", later.DictWanted, ENVIRONMENT),
+    _started("too-long", "An argument that is too long is an error of Python's.", later.TooLong, NUL),
+    _started("subreaper", "The pilot becomes the parent of orphans.", later.Subreaper, PILOTS),
+    _started("cumulative", "The memory is that of all payloads so far.", later.Cumulative, MEMORY),
+    _found("nothing-to-end", "`end` of what was found ended raises.", later.NothingToEnd, AGAIN),
 )
