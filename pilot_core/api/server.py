@@ -304,6 +304,6 @@ class NamesCalls(Protocol):
     Without it the last part of the path counts as the call's name, and jobs are looked for by PanDA's names.
     """
 
-    def calls(self, request: ServerRequest) -> Sequence[RequestedCall]:
+    def requested_calls(self, request: ServerRequest) -> Sequence[RequestedCall]:
         """Return the calls in a request that it handles, in order; of what cannot be read none. May raise nothing."""
         ...

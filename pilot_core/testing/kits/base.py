@@ -15,8 +15,11 @@ hooks; the clause is then left out, and named with its reason at the end of the 
 
 from __future__ import annotations
 
+import locale
 import logging
 import os
+import signal
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -53,6 +56,10 @@ class Surroundings:
             "the environment": dict(os.environ),
             "the working directory": os.getcwd(),  # noqa: PTH109  (a text)
             "the umask": mask,
+            "the handlers of signals": {number: signal.getsignal(number) for number in signal.valid_signals()},
+            "the default timeout of sockets": socket.getdefaulttimeout(),
+            "the locale": locale.setlocale(locale.LC_ALL),
+            "the root logger's handlers": [h for h in logging.getLogger().handlers if not _of_pytest(h)],
         }
 
     def changed(self) -> list[str]:
@@ -60,6 +67,10 @@ class Surroundings:
         now = Surroundings().state
         own = {"PYTEST_CURRENT_TEST"}
         return [what for what, was in self.state.items() if _without(was, own) != _without(now[what], own)]
+
+
+def _of_pytest(handler: logging.Handler) -> bool:
+    return type(handler).__module__.startswith("_pytest")
 
 
 def _without(value: object, names: set[str]) -> object:
@@ -161,8 +172,10 @@ class Kit:
         pytest.skip(f"{DOES_NOT_APPLY}{reason}")
 
     @pytest.fixture(autouse=True)
-    def _clause(self, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-        """Leave out what the plugin opts out of; see that no clause leaves the process changed or tells a secret."""
+    def _clause(
+        self, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    ) -> Iterator[None]:
+        """Leave out what the plugin opts out of; see that it changes, prints and tells nothing."""
         self._report(request)
         subject: Subject = request.getfixturevalue("subject")
         clause = request.function.__name__
@@ -170,7 +183,10 @@ class Kit:
             pytest.skip(f"{OPTED_OUT}{subject.opt_outs[clause]}")
         caplog.set_level(logging.DEBUG)
         before = Surroundings()
+        capfd.readouterr()
         yield
+        printed = capfd.readouterr().out
+        assert not printed, f"{printed[:80]!r} was printed: the pilot's standard output is for results; use logging"
         changed = before.changed()
         assert not changed, f"the plugin changed {', '.join(changed)} of the pilot's process"
         records = [*caplog.get_records("setup"), *caplog.get_records("call")]

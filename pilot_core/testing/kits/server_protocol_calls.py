@@ -34,14 +34,14 @@ class CallClauses(ServerProtocolBase):
     def test_an_update_is_named(self, names: NamesCalls, counter: Counter) -> None:
         """The calls in an update are one, with a name, the task update, and the job with the state that is told."""
         update = plain_update(state="running")
-        (call,) = names.calls(replace(counter.dialect.update(update), identity=PILOT))
+        (call,) = names.requested_calls(replace(counter.dialect.update(update), identity=PILOT))
         assert call.name, "a call without a name cannot be chosen"
         assert call.task == "update", f"the task of an update is 'update', not {call.task!r}"
         assert [tuple(job) for job in call.jobs] == [(update.job_id, "running")], f"the jobs are told as {call.jobs!r}"
 
     def test_a_request_for_jobs_is_named(self, names: NamesCalls, counter: Counter) -> None:
         """The calls in a request for jobs are one, with a name, the task acquire, the queue, and no job."""
-        (call,) = names.calls(replace(counter.dialect.acquire(REQUEST), identity=PILOT))
+        (call,) = names.requested_calls(replace(counter.dialect.acquire(REQUEST), identity=PILOT))
         assert call.name, "a call without a name cannot be chosen"
         assert call.task == "acquire", f"the task of a request for jobs is 'acquire', not {call.task!r}"
         assert call.queue == REQUEST.queue, f"the queue is {REQUEST.queue!r}, not {call.queue!r}"
@@ -49,7 +49,7 @@ class CallClauses(ServerProtocolBase):
 
     def test_a_question_for_states_is_named(self, names: NamesCalls, counter: Counter) -> None:
         """A question for the states of jobs names these jobs, and has neither of the two tasks."""
-        calls = names.calls(replace(counter.dialect.status([5, 6]), identity=PILOT))
+        calls = names.requested_calls(replace(counter.dialect.status([5, 6]), identity=PILOT))
         assert {call.task for call in calls} == {""}, "only requests for jobs and updates have a task"
         assert [job_id for call in calls for job_id, _ in call.jobs] == [5, 6]
 
@@ -62,7 +62,7 @@ class CallClauses(ServerProtocolBase):
         @FEW
         @given(body=BODIES, headers=HEADERS, query=QUERIES)
         def name(body: bytes, headers: Mapping[str, str], query: str) -> None:
-            for call in names.calls(replace(request, body=body, headers=headers, query=query)):
+            for call in names.requested_calls(replace(request, body=body, headers=headers, query=query)):
                 values = vars(call)
                 assert isinstance(call, RequestedCall)
                 assert isinstance(values["name"], str) and isinstance(values["queue"], str)

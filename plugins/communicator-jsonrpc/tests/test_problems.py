@@ -72,4 +72,4 @@ def test_each_problem_is_told_with_its_field(said: Any, found: list[tuple[str, s
     ],
 )
 def test_calls_are_named(said: Any, calls: list[RequestedCall], protocol: Protocol) -> None:
-    assert protocol.calls(posted(said)) == calls
+    assert protocol.requested_calls(posted(said)) == calls

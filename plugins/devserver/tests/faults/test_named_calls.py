@@ -21,7 +21,7 @@ class Named:
     def respond(self, request, store):
         return ServerResponse()
 
-    def calls(self, request):
+    def requested_calls(self, request):
         return [
             RequestedCall(name=name, task=task, jobs=tuple(map(tuple, jobs)), queue=queue)
             for name, task, jobs, queue in json.loads(request.body)

@@ -64,7 +64,7 @@ class Protocol:
             return [FieldProblem(field="", kind="refused", message=text)]
         return [problem for place, each in enumerate(said) for problem in explained(each, f"[{place}].")]
 
-    def calls(self, request: ServerRequest) -> list[RequestedCall]:
+    def requested_calls(self, request: ServerRequest) -> list[RequestedCall]:
         """Return the calls in a request, by which the development server's faults choose (`NamesCalls`)."""
         try:
             said = envelope.parse(request.body)

@@ -78,7 +78,7 @@ def calls_of(request: ServerRequest, protocols: Sequence[ServerProtocol]) -> Seq
     if not isinstance(protocol, NamesCalls):
         return None
     try:
-        return protocol.calls(request)
+        return protocol.requested_calls(request)
     except Exception:  # noqa: BLE001  (a plugin's bug must not be the server's end)
         _log.exception("%s failed to name the calls in a request", type(protocol).__name__)
         return None
