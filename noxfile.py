@@ -90,7 +90,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def core(session: nox.Session) -> None:
     """Test the core alone, as the wheel that is built from this checkout."""
-    install(session, ".[testing]", "cookiecutter")
+    install(session, ".[testing]", "cookiecutter>=2.6")
     # pluggy 1.6 and 1.7 differ, and we promise to behave alike on both
     oldest = Path(session.virtualenv.location, "oldest-pluggy")
     install(session, "--target", str(oldest), f"pluggy=={OLDEST_PLUGGY}.*")
