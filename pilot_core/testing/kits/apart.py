@@ -16,13 +16,15 @@ import pytest
 
 from pilot_core.api.clock import SystemClock
 
-__all__ = ["Disk", "apart"]
+__all__ = ["Disk", "adopt_orphans", "apart", "children", "running_children"]
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_RDONLY, MS_REMOUNT, MS_REC, MS_PRIVATE = 1, 32, 0x4000, 0x40000
 """Flags of unshare(2) and mount(2) (linux/sched.h, linux/mount.h)."""
 PATIENCE = 30.0
 """Real seconds for one such part."""
+PR_SET_CHILD_SUBREAPER = 36
+"""prctl(2), linux/prctl.h."""
 CANNOT = "needs the right to mount a file system, or user namespaces"
 
 
@@ -85,6 +87,30 @@ def apart(part: Callable[[], Any], disk: Disk | None = None, *, permissions: boo
     if kind == "error":
         pytest.fail(value, pytrace=False)
     return value
+
+
+def adopt_orphans() -> None:
+    """Have processes whose parent ends become children of this one (prctl(2)); for a part's own process."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def children() -> list[int]:
+    """Return the children of this process, ended ones that nobody has waited for included."""
+    lists = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
+    return [int(pid) for text in lists for pid in text.split()]
+
+
+def running_children(seconds: float) -> int:
+    """Return how many children of this process still run after so many seconds, and end them."""
+    clock, left = SystemClock(), 0
+    until = clock.monotonic() + seconds
+    for pid in children():
+        descriptor = os.pidfd_open(pid)
+        with os.fdopen(descriptor) as process:
+            if not clock.wait(process, until=until):
+                left += 1
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    return left
 
 
 def _run(part: Callable[[], Any], disk: Disk | None, pipe: int, *, permissions: bool) -> None:

@@ -20,6 +20,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -185,7 +186,10 @@ class Kit:
         before = Surroundings()
         capfd.readouterr()
         yield
-        printed = capfd.readouterr().out
+        printed, told = capfd.readouterr()
+        sys.stdout.write(printed)  # for who reads the report of a failure
+        sys.stderr.write(told)
+        assert not shows_secret(printed + told), "the plugin wrote a secret (password, token) to stdout or stderr"
         assert not printed, f"{printed[:80]!r} was printed: the pilot's standard output is for results; use logging"
         changed = before.changed()
         assert not changed, f"the plugin changed {', '.join(changed)} of the pilot's process"

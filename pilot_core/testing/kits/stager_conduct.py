@@ -1,61 +1,23 @@
-"""The clauses for how a stager behaves towards others: other transfers, other users of a storage, stdout, the clock."""
+"""The clauses for how a stager behaves towards others: other transfers, other users of a storage, the clock."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from typing import TextIO
-
-import pytest
+from collections.abc import Callable
 
 from pilot_core.api.cancel import Deadline
 from pilot_core.api.clock import Event, SystemClock
 from pilot_core.errors import HandledError, TransferTimeout
-from pilot_core.testing.kits.canary import shows_secret
 from pilot_core.testing.kits.stager_base import FILE, Bench, StagerBase, data_of, refused
 from pilot_core.testing.kits.within import PATIENCE
 
 __all__ = ["ConductClauses"]
 
 
-class Heard(io.TextIOBase):
-    """A stream that hands on what is written, and remembers it."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._said: list[str] = []
-
-    def write(self, text: str) -> int:
-        """Remember and hand on a text."""
-        self._said.append(text)
-        return self._stream.write(text)
-
-    def flush(self) -> None:
-        """Hand on what is waiting."""
-        self._stream.flush()
-
-    @property
-    def text(self) -> str:
-        """All that was written."""
-        return "".join(self._said)
-
-
 class ConductClauses(StagerBase):
     """What others see of a stager."""
-
-    @pytest.fixture(autouse=True)
-    def _heard(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """See that no clause makes the plugin print: stdout is for results, the log for all else."""
-        out, err = Heard(sys.stdout), Heard(sys.stderr)
-        monkeypatch.setattr(sys, "stdout", out)
-        monkeypatch.setattr(sys, "stderr", err)
-        yield
-        assert not out.text.strip(), f"it was printed to stdout, which is for results: {out.text.strip()[:200]!r}"
-        assert not shows_secret(err.text), "a secret (password, token) was written to stderr"
 
     def test_one_fetch_does_not_hold_up_another(self, stage_in: Bench) -> None:
         """While one file is on its way another one is fetched: no lock is held for the length of a transfer."""

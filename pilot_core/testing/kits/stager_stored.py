@@ -14,7 +14,7 @@ from pilot_core.errors import (
     TransferError,
     TransferTimeout,
 )
-from pilot_core.testing.kits.apart import apart
+from pilot_core.testing.kits.apart import apart, children
 from pilot_core.testing.kits.stager_base import (
     ANY,
     FILE,
@@ -218,12 +218,13 @@ class StoredClauses(StagerBase):
 
         for _ in range(3):
             round_of_calls()
-        before = open_descriptors(), threading.active_count()
+        before = open_descriptors(), threading.active_count(), len(children())
         for _ in range(20):
             round_of_calls()
         grown = open_descriptors() - before[0]
         assert grown <= 2, f"{grown} descriptors are left open by 20 rounds of calls"
         assert threading.active_count() - before[1] <= 2, "threads are left running"
+        assert len(children()) - before[2] <= 2, "processes are left, or were not waited for"
 
     def test_passwords_of_targets_are_not_told(self, stage_out: Bench) -> None:
         """A password in a URL shows neither in errors nor in the log nor in reprs."""

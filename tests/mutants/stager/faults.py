@@ -6,8 +6,13 @@ import errno
 import logging
 import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 import tempfile
 import threading
+import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -551,6 +556,239 @@ class StoreLater(Shelf):
         timer.daemon = True
         timer.start()
         return self.result(len(data), digest, request.url)
+
+
+@mutant("only the folder of a stored file is flushed", "test_a_stored_file_is_flushed")
+class FolderFlushed(Shelf):
+    def flush(self, writing):
+        folder = os.open("/proc/self", os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+
+@mutant("a stored file is flushed before its bytes are written", "test_a_stored_file_is_flushed")
+class FlushedTooEarly(Shelf):
+    def copy(self, source, target, *rest):
+        os.fsync(target)
+        return super().copy(source, target, *rest)
+
+    def flush(self, writing):
+        pass
+
+
+@mutant("stored files have the mode of temporary ones", "test_a_stored_file_can_be_read_by_others")
+class StoredClosed(Shelf):
+    def move(self, *given):
+        size = super().move(*given)
+        if direction(given[5]) == "out":
+            os.chmod(given[1], 0o600)
+        return size
+
+
+@mutant("everybody may change stored files", "test_a_stored_file_can_be_read_by_others")
+class StoredOpen(Shelf):
+    def move(self, *given):
+        size = super().move(*given)
+        if direction(given[5]) == "out":
+            os.chmod(given[1], 0o777)
+        return size
+
+
+@mutant("the folders that are made are closed to others", "test_a_stored_file_can_be_read_by_others")
+class FoldersClosed(Shelf):
+    def folders(self, path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@mutant(
+    "one transfer at a time",
+    "test_one_fetch_does_not_hold_up_another",
+    "test_one_store_does_not_hold_up_another",
+)
+class WaitsForOthers(Shelf):
+    lock = threading.Lock()
+
+    def move(self, *given):
+        with self.lock:
+            return super().move(*given)
+
+
+@mutant(
+    "the reason of a cancellation is lost",
+    "test_a_cancelled_fetch_does_not_begin",
+    "test_a_store_is_cancelled_in_its_midst",
+)
+class ReasonLost(Shelf):
+    def checks(self, cancel, deadline, what):
+        if cancel.cancelled:
+            raise Cancelled("the transfer was cancelled")
+        super().checks(cancel, deadline, what)
+
+
+@mutant(
+    "stat and remove have all the time in the world",
+    "test_without_time_nothing_is_asked",
+    "test_without_time_nothing_is_removed",
+)
+class Timeless(Shelf):
+    def stat(self, url, *, cancel, deadline):
+        return super().stat(url, cancel=cancel, deadline=Deadline.after(SystemClock(), 60))
+
+    def remove(self, url, *, cancel, deadline):
+        super().remove(url, cancel=cancel, deadline=Deadline.after(SystemClock(), 60))
+
+
+@mutant("the fetched result's url is a path", "test_the_fetched_url_leads_to_the_file")
+class PathForUrl(Shelf):
+    def fetch(self, request, **limits):
+        return replace(super().fetch(request, **limits), url=str(request.destination))
+
+
+@mutant("the text about another scheme shows passwords", "test_bad_urls_are_refused", "test_bad_targets_are_refused")
+class PasswordOfOtherScheme(Shelf):
+    def path(self, url):
+        if not url.startswith("shelf:"):
+            raise TransferError(f"{url[:200]!r} is not for this stager")
+        return super().path(url)
+
+
+@mutant(
+    "passwords are written to stderr", "test_passwords_in_urls_are_not_told", "test_passwords_of_targets_are_not_told"
+)
+class ToldOnStderr(Shelf):
+    def path(self, url):
+        print(ascii(url), file=sys.stderr)
+        return super().path(url)
+
+
+@mutant(
+    "NULs at the end of a block are lost", "test_bytes_of_any_kind_are_fetched", "test_bytes_of_any_kind_are_stored"
+)
+class NulsLost(Shelf):
+    def write(self, target, block):
+        super().write(target, block.rstrip(b"\0"))
+
+
+@mutant(
+    "blocks of zeros are holes, also the last",
+    "test_bytes_of_any_kind_are_fetched",
+    "test_bytes_of_any_kind_are_stored",
+)
+class HolesAtTheEnd(Shelf):
+    def write(self, target, block):
+        if block.strip(b"\0"):
+            super().write(target, block)
+        else:
+            os.lseek(target, len(block), os.SEEK_CUR)
+
+
+@mutant("line ends are translated", "test_bytes_of_any_kind_are_fetched")
+class LineEnds(Shelf):
+    def write(self, target, block):
+        super().write(target, block.replace(b"\r\n", b"\n"))
+
+
+@mutant("names are normalised", "test_files_of_any_name_are_fetched", "test_files_of_any_name_are_stored")
+class NormalisedNames(Shelf):
+    def decoded(self, quoted):
+        return unicodedata.normalize("NFC", unquote(quoted))
+
+
+@mutant("spaces around names are lost", "test_files_of_any_name_are_fetched", "test_files_of_any_name_are_stored")
+class StrippedNames(Shelf):
+    def decoded(self, quoted):
+        return unquote(quoted).strip()
+
+
+@mutant("names are lower-case", "test_files_of_any_name_are_fetched", "test_files_of_any_name_are_stored")
+class LowerCaseNames(Shelf):
+    def decoded(self, quoted):
+        return unquote(quoted).lower()
+
+
+@mutant("a link is stored as a link", "test_a_link_is_stored_as_a_file")
+class LinkStored(Shelf):
+    def store(self, request, **limits):
+        result = super().store(request, **limits)
+        if request.source.is_symlink():
+            path = self.path(request.url)
+            path.unlink()
+            path.symlink_to(request.source.resolve())
+        return result
+
+
+class ByProgram(Shelf):
+    """Has another program move the bytes."""
+
+    def copy(self, source, target, digest, progress, cancel, deadline, what):
+        with subprocess.Popen(["cat"], stdin=source, stdout=target) as program:
+            self.await_(program, cancel)
+        size = os.lseek(target, 0, os.SEEK_CUR)
+        digest.update(os.pread(source, size, 0))
+        progress(size)
+        self.checks(cancel, deadline, what)
+        return size
+
+    def await_(self, program, cancel):
+        program.wait()
+
+
+@mutant(
+    "another program moves the bytes, and is waited for whatever happens",
+    "test_a_fetch_of_a_huge_file_is_cancelled",
+    "test_a_store_of_a_huge_file_is_cancelled",
+)
+class DeafProgram(ByProgram):
+    pass
+
+
+@mutant(
+    "another program moves the bytes, and goes on when it was cancelled",
+    "test_a_fetch_of_a_huge_file_is_cancelled",
+    "test_a_store_of_a_huge_file_is_cancelled",
+)
+class ProgramGoesOn(ByProgram):
+    def copy(self, source, target, digest, progress, cancel, deadline, what):
+        size = super().copy(source, target, digest, progress, cancel, deadline, what)
+        self.checks(cancel, deadline, what)
+        return size
+
+    def await_(self, program, cancel):
+        waiting = os.pidfd_open(program.pid)
+        with os.fdopen(waiting) as end:
+            SystemClock().wait(end, cancel)
+        if cancel.cancelled:
+            program.returncode = -1
+        else:
+            program.wait()
+
+
+@mutant("every transfer leaves a zombie", "test_fetching_leaks_nothing", "test_storing_leaks_nothing")
+class Zombies(Shelf):
+    def move(self, *given):
+        os.posix_spawn("/bin/true", ["true"], {})
+        return super().move(*given)
+
+
+@mutant("the time limit of all sockets is changed", "test_it_fetches_what_the_catalogue_knows_nothing_of")
+class SocketTime(Shelf):
+    def path(self, url):
+        socket.setdefaulttimeout(10)
+        return super().path(url)
+
+
+@mutant("a signal's handler is changed", "test_it_fetches_what_the_catalogue_knows_nothing_of")
+class SignalIgnored(Shelf):
+    def __init__(self, settings, context):
+        super().__init__(settings, context)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+@mutant("a handler is added to the root logger", "test_it_fetches_what_the_catalogue_knows_nothing_of")
+class RootHandler(Shelf):
+    def __init__(self, settings, context):
+        super().__init__(settings, context)
+        logging.getLogger().addHandler(logging.NullHandler())
 
 
 @mutant("stored files are not flushed", "test_a_stored_file_is_flushed")
