@@ -22,7 +22,7 @@ class PayloadSpec:
     """
 
     job_id: int
-    """The PandaID, for log lines and names."""
+    """The PandaID, for log lines and names. It may come again, with another `control_dir`: that is another payload."""
     argv: tuple[str, ...]
     """Program and arguments; no shell is involved unless the job's queue asked for one.
 
@@ -110,7 +110,8 @@ class Payload(Protocol):
     def end(self, reason: str) -> None:
         """Ask for its end, SIGTERM first and SIGKILL after the spec's grace; returns at once.
 
-        All its processes are asked, and no others. Asking again, or after the end, changes nothing.
+        All its processes are asked, and no others, and each once. Asking again, or after the end, changes nothing:
+        no second SIGTERM, no longer grace.
         """
         ...
 
@@ -127,7 +128,12 @@ class Payload(Protocol):
 
 
 class Executor(Protocol):
-    """Runs payloads. `start` and `attach` are two steps so that the way after a restart is the everyday way."""
+    """Runs payloads. `start` and `attach` are two steps so that the way after a restart is the everyday way.
+
+    It changes nothing of the pilot's own process (signal handlers, limits, priority, who is the parent of orphans),
+    waits for no child of the pilot's that is not its own, and waits without looking again and again. The pilot may exit
+    while payloads run: no thread holds it, and they go on.
+    """
 
     def start(self, spec: PayloadSpec, *, cancel: CancelToken, deadline: Deadline) -> PayloadHandle:
         """Start the payload and return its handle, at once.

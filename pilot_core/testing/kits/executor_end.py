@@ -250,13 +250,14 @@ class ExecutorEnd(ExecutorBase):
         spec = bench.shell("")
         there, gate = bench.gate(spec, "there"), bench.gate(spec)
         (spec.cwd / "child").write_text(f"{WAIT}; {there.reach}; hold\n")
-        script = f"sh child & setsid sh child & (setsid sh child &) ; {gate.script}; exit 0"
+        (spec.cwd / "parent").write_text("sh child & wait\n")
+        script = f"sh child & setsid sh parent & (setsid sh child &) ; {gate.script}; exit 0"
         running = bench.start(bench.scripted(spec, script))
         _count(bench, there, running, 3)
         bench.reached(gate, running)
         gate.open()
         result = bench.result(running)
-        assert result.leftovers == 3, f"three processes outlived the payload's own; told are {result.leftovers}"
+        assert result.leftovers == 4, f"four processes outlived the payload's own; told are {result.leftovers}"
         assert result.exit_code == 0
 
     def test_the_dead_are_no_leftovers(self, bench: Bench) -> None:

@@ -45,7 +45,7 @@ class ExecutorFound(ExecutorBase):
         """`result` of a payload that runs is an `ExecutorError`, at once; it works when the end has come."""
         running, gate = bench.at_gate(after="exit 3")
         with pytest.raises(ExecutorError):
-            within(running.payload.result, "result, of a payload that runs,")
+            within(running.payload.result, "result, of a payload that runs,", seconds=3.0)
         gate.open()
         assert bench.result(running).exit_code == 3
 
@@ -126,7 +126,7 @@ class ExecutorFound(ExecutorBase):
         assert bench.result(bench.attach(spec, handle)).exit_code == 7
 
     def test_nothing_holds_the_pilots_output(self, bench: Bench) -> None:
-        """A pilot that died while its payload runs leaves its standard output closed: who reads it sees the end."""
+        """A pilot that died while its payload runs leaves its outputs closed: who reads them sees the end."""
         pilot = bench.second_pilot()
         spec = bench.shell("")
         gate = bench.gate(spec)
@@ -135,6 +135,7 @@ class ExecutorFound(ExecutorBase):
         pilot.kill()
         text = within(lambda: os.read(pilot.stdout, 1000), "reading the dead pilot's standard output to its end")
         assert text == b"", f"something was written to the pilot's standard output: {text!r}"
+        within(lambda: list(iter(lambda: os.read(pilot.stderr, 1000), b"")), "reading its standard error to its end")
         gate.open()
         assert bench.result(running).ok
 

@@ -186,13 +186,18 @@ class ExecutorGiven(ExecutorBase):
         assert mask in {pilots, 0o022, 0o027, 0o077}, f"the payload's umask is {mask:04o}, the pilot's {pilots:04o}"
 
     def test_output_files_are_not_for_others_to_write(self, bench: Bench) -> None:
-        """Standard output and error are files that no other account may write, nor execute."""
+        """Standard output and error, and the executor's records, are files that no other account may write."""
         running, result = bench.run_shell("echo out; echo err >&2")
         assert result.ok
         for path in (running.spec.stdout, running.spec.stderr):
             found = path.lstat()
             assert stat.S_ISREG(found.st_mode), f"{path.name} is no ordinary file"
             assert not found.st_mode & 0o133, f"{path.name} has the mode {stat.S_IMODE(found.st_mode):04o}"
+        for path in running.spec.control_dir.rglob("*"):
+            mode = path.lstat().st_mode
+            assert stat.S_ISLNK(mode) or not mode & 0o022, (
+                f"others may write {path.name}: mode {stat.S_IMODE(mode):04o}"
+            )
 
     def test_it_hears_no_signal_meant_for_the_pilot(self, bench: Bench) -> None:
         """A signal to the pilot's process group, such as Ctrl-C at a terminal, does not reach the payload."""

@@ -39,22 +39,23 @@ class SecondPilot:
     """A fork of this process, made before there are payloads, so that it has nothing but their handles.
 
     It has a session of its own, as a pilot has that a batch system starts; its standard input is a pipe that holds
-    one line and never ends, its standard output one whose other end is `stdout`.
+    one line and never ends, its standard output and error are two whose other ends are `stdout` and `stderr`.
     """
 
     def __init__(self, make: Callable[[SystemClock], Executor], *, wall_step: float = 0.0) -> None:
         self._connection, theirs = socket.socketpair()
         stdin, self._stdin = os.pipe()
         self.stdout, stdout = os.pipe()
+        self.stderr, stderr = os.pipe()
         os.write(self._stdin, b"of the pilot\n")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the child uses nothing that another thread may hold
             self.pid = os.fork()
         if self.pid == 0:
-            _be_a_pilot(make, SystemClock(wall_step=wall_step), theirs, stdin, stdout)
+            _be_a_pilot(make, SystemClock(wall_step=wall_step), theirs, (stdin, stdout, stderr))
         theirs.close()
-        os.close(stdin)
-        os.close(stdout)
+        for descriptor in (stdin, stdout, stderr):
+            os.close(descriptor)
         self._lives = True
 
     def start(self, spec: PayloadSpec) -> PayloadHandle:
@@ -106,8 +107,8 @@ class SecondPilot:
         self.kill()
         if self._connection.fileno() >= 0:
             self._connection.close()
-            os.close(self._stdin)
-            os.close(self.stdout)
+            for descriptor in (self._stdin, self.stdout, self.stderr):
+                os.close(descriptor)
 
     def _ask(self, name: str, *arguments: object) -> Any:
         def exchange() -> Any:
@@ -135,7 +136,7 @@ class _Descriptor:
 
 
 def _be_a_pilot(
-    make: Callable[[SystemClock], Executor], clock: SystemClock, connection: socket.socket, stdin: int, stdout: int
+    make: Callable[[SystemClock], Executor], clock: SystemClock, connection: socket.socket, standard: Sequence[int]
 ) -> NoReturn:
     """Turn this fork into a pilot that does what it is asked for, until nobody asks any more."""
     try:
@@ -145,7 +146,7 @@ def _be_a_pilot(
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        kept = _keep_only((stdin, stdout, os.open(os.devnull, os.O_WRONLY)), connection)
+        kept = _keep_only(standard, connection)
         atexit._clear()
         _serve(make(clock), clock, kept)
         for thread in threading.enumerate():

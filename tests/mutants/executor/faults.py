@@ -63,6 +63,7 @@ NO_RESULT = "test_there_is_no_result_before_the_end"
 APART = "test_payloads_side_by_side_are_kept_apart"
 TWO = "test_two_may_watch_one_payload"
 ANOTHER_PROCESS = "test_another_process_finds_a_payload_that_runs"
+HOLDS = "test_nothing_holds_the_pilots_output"
 LENGTH = "test_the_grace_is_as_long_as_the_spec_says"
 ONCE = "test_it_is_asked_once"
 BLOCKS = "test_blocks_are_of_512_bytes"
@@ -297,6 +298,9 @@ MUTANTS = (
     _later("asked-on-and-on", "SIGTERM is sent ten times a second.", "AskingOnAndOn", ONCE),
     _later("looking", "The supervisor looks all the time.", "Looking", "test_waiting_costs_nothing"),
     _later("link-to-nowhere", "A planted link is followed where it leads to nothing yet.", "LinkToNowhere", LINK),
+    _later("first-generation", "Children of what is left are not counted.", "FirstGeneration", LEFTOVERS),
+    _later("writable-record", "Everybody may write the record of the end.", "WritableRecord", MODES),
+    _found("result-waits-a-while", "`result` waits some seconds for the end.", later.WaitingAWhile, NO_RESULT),
     _later("times-swapped", "User and system time are swapped.", "SwappedTimes", CPU),
     _later("written-bytes", "Bytes are told for blocks.", "WrittenBytes", BLOCKS),
     _later("written-is-read", "What was written is told as read.", "WrittenIsRead", BLOCKS),
@@ -308,5 +312,6 @@ MUTANTS = (
     _started("too-long", "An argument that is too long is an error of Python's.", later.TooLong, NUL),
     _started("subreaper", "The pilot becomes the parent of orphans.", later.Subreaper, PILOTS),
     _started("cumulative", "The memory is that of all payloads so far.", later.Cumulative, MEMORY),
+    _started("holds-errors", "The supervisor holds the pilot's standard error.", later.HoldingErrors, HOLDS),
     _found("nothing-to-end", "`end` of what was found ended raises.", later.NothingToEnd, AGAIN),
 )

@@ -64,6 +64,29 @@ class Subreaper(Executor):
         ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
 
 
+class WaitingAWhile(Payload):
+    """Waits some seconds for the end before it says that there is none."""
+
+    def result(self):
+        self.clock.wait(self, until=self.clock.monotonic() + 5.0)
+        return super().result()
+
+
+class HoldingErrors(Executor):
+    """Leaves its supervisor the pilot's standard error."""
+
+    supervisor = "executor.supervisor_later:HoldsErrors"
+
+    def give(self, order):
+        held = os.dup(2)
+        os.set_inheritable(held, True)
+        self.popen = {**self.popen, "pass_fds": (held,)}
+        try:
+            return super().give(order)
+        finally:
+            os.close(held)
+
+
 class NothingToEnd(Payload):
     def __init__(self, control, pid, start, clock):
         super().__init__(control, pid, start, clock)

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from executor.supervisor import HEARD, Supervisor
+from executor.supervisor import HEARD, Supervisor, stat_of
 
 
 class AtLeast2s(Supervisor):
@@ -89,6 +89,33 @@ class WrittenIsRead(WrittenBytes):
     def result(self):
         found = super().result()
         return {**found, self.way: found[self.way] // 512}
+
+
+class FirstGeneration(Supervisor):
+    """Counts its own children only."""
+
+    def result(self):
+        return {**super().result(), "leftovers": len(self.direct)}
+
+    def begin(self):
+        if self.noted:
+            stats = {pid: stat_of(pid) for pid in self.left}
+            self.direct = [pid for pid, stat in stats.items() if stat and stat[1] == os.getpid()]
+        super().begin()
+
+
+class WritableRecord(Supervisor):
+    def write(self, text):
+        os.umask(0)
+        super().write(text)
+
+
+class HoldsErrors(Supervisor):
+    """Has what it was given open, and its payload has not."""
+
+    def become(self):
+        os.closerange(3, 20)
+        super().become()
 
 
 class ReplacingVariables(Supervisor):
