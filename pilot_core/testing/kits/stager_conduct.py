@@ -6,46 +6,81 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pilot_core.api.cancel import Deadline
 from pilot_core.api.clock import Event, SystemClock
 from pilot_core.errors import HandledError, TransferTimeout
-from pilot_core.testing.kits.stager_base import FILE, Bench, StagerBase, data_of, refused
+from pilot_core.testing.kits.stager_base import FILE, Bench, StagerBase, check_result, data_of, refused
 from pilot_core.testing.kits.within import PATIENCE
 
+if TYPE_CHECKING:
+    from pilot_core.api.staging import TransferResult
+
 __all__ = ["ConductClauses"]
+
+
+SLOW, QUICK = 2 * 1024 * 1024, 700_000
+"""Bytes of a file, and of one that is moved meanwhile."""
+
+
+class Meanwhile:
+    """A `progress` that has another file moved, by another thread: at the first block, and at the last."""
+
+    def __init__(self, call: Callable[[], TransferResult]) -> None:
+        self.waited = False
+        """Whether the other one did not come to its end although only this one kept it."""
+        self.results: list[TransferResult] = []
+        self._call = call
+        self._called = 0
+
+    def __call__(self, done: int) -> None:
+        """Move it."""
+        if self.waited or (self._called and (done < SLOW or self._called > 1)):
+            return
+        self._called += 1
+        ended = Event()
+
+        def run() -> None:
+            with contextlib.suppress(HandledError):
+                self.results.append(self._call())
+            ended.set()
+
+        threading.Thread(target=run, name="kit", daemon=True).start()
+        clock = SystemClock()
+        self.waited = not clock.wait(ended, until=clock.monotonic() + PATIENCE / 2)
 
 
 class ConductClauses(StagerBase):
     """What others see of a stager."""
 
     def test_one_fetch_does_not_hold_up_another(self, stage_in: Bench) -> None:
-        """While one file is on its way another one is fetched: no lock is held for the length of a transfer."""
-        for name in ("slow.dat", "quick.dat"):
-            stage_in.storage.put(name, data_of(2 * 1024 * 1024))
-        quick = stage_in.fetch_request("quick.dat")
-        held: list[bool] = []
-
-        def meanwhile(_: int) -> None:
-            if not held:
-                held.append(_hangs(lambda: stage_in.stager.fetch(quick, **stage_in.limits)))
-
-        stage_in.fetch("slow.dat", progress=meanwhile)
-        assert not any(held), "a fetch waits until another one is done: it may be called from several threads at once"
+        """While one file is on its way another one is fetched: they do not wait for each other, nor get mixed up."""
+        slow, quick = data_of(SLOW), data_of(QUICK)
+        stage_in.storage.put("slow.dat", slow)
+        stage_in.storage.put("quick.dat", quick)
+        request = stage_in.fetch_request("quick.dat")
+        meanwhile = Meanwhile(lambda: stage_in.stager.fetch(request, **stage_in.limits))
+        check_result(stage_in.fetch("slow.dat", progress=meanwhile), slow, "a fetch during which another one was made")
+        assert not meanwhile.waited, "a fetch waits until another one is done; threads call it at the same time"
+        for result in meanwhile.results:
+            check_result(result, quick, "a fetch in the midst of another one")
+        assert (stage_in.here / "slow.dat").read_bytes() == slow
+        assert (stage_in.here / "quick.dat").read_bytes() == quick
 
     def test_one_store_does_not_hold_up_another(self, stage_out: Bench) -> None:
-        """While one file is on its way another one is stored: no lock is held for the length of a transfer."""
-        for name in ("slow.dat", "quick.dat"):
-            stage_out.write(data_of(2 * 1024 * 1024), name)
-        quick = stage_out.store_request("quick.dat")
-        held: list[bool] = []
-
-        def meanwhile(_: int) -> None:
-            if not held:
-                held.append(_hangs(lambda: stage_out.stager.store(quick, **stage_out.limits)))
-
-        stage_out.store("slow.dat", progress=meanwhile)
-        assert not any(held), "a store waits until another one is done: it may be called from several threads at once"
+        """While one file is on its way another one is stored: they do not wait for each other, nor get mixed up."""
+        slow, quick = data_of(SLOW), data_of(QUICK)
+        stage_out.write(slow, "slow.dat")
+        stage_out.write(quick, "quick.dat")
+        request = stage_out.store_request("quick.dat")
+        meanwhile = Meanwhile(lambda: stage_out.stager.store(request, **stage_out.limits))
+        check_result(stage_out.store("slow.dat", progress=meanwhile), slow, "a store during which another one was made")
+        assert not meanwhile.waited, "a store waits until another one is done; threads call it at the same time"
+        for result in meanwhile.results:
+            check_result(result, quick, "a store in the midst of another one")
+        assert stage_out.storage.get("slow.dat") == slow
+        assert stage_out.storage.get("quick.dat") == quick
 
     def test_the_fetched_url_leads_to_the_file(self, stage_in: Bench) -> None:
         """The result's url is where the file was read from, without a password: `stat` finds it there."""
@@ -84,17 +119,3 @@ class ConductClauses(StagerBase):
         refused(stage_out.stat, TransferTimeout, what="a stat without time")
         refused(stage_out.remove, TransferTimeout, what="a remove without time")
         assert stage_out.storage.get(FILE) == b"x", "a file was removed although the time was up"
-
-
-def _hangs(call: Callable[[], object]) -> bool:
-    """Say whether a call does not come to its end although nothing keeps it but another call."""
-    done = Event()
-
-    def run() -> None:
-        with contextlib.suppress(HandledError):
-            call()
-        done.set()
-
-    threading.Thread(target=run, name="kit", daemon=True).start()
-    clock = SystemClock()
-    return not clock.wait(done, until=clock.monotonic() + PATIENCE / 2)

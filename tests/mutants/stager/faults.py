@@ -614,6 +614,25 @@ class WaitsForOthers(Shelf):
 
 
 @mutant(
+    "the size told is that of whichever file was moved last",
+    "test_one_fetch_does_not_hold_up_another",
+    "test_one_store_does_not_hold_up_another",
+)
+class SizeOfTheLast(Shelf):
+    moved = 0
+
+    def copy(self, source, target, digest, progress, *rest):
+        def note(done):
+            self.moved = done
+            progress(done)
+
+        return super().copy(source, target, digest, note, *rest)
+
+    def result(self, size, digest, url):
+        return super().result(self.moved, digest, url)
+
+
+@mutant(
     "the reason of a cancellation is lost",
     "test_a_cancelled_fetch_does_not_begin",
     "test_a_store_is_cancelled_in_its_midst",
