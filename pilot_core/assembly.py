@@ -20,6 +20,7 @@ from pilot_core.api.cancel import Deadline
 from pilot_core.api.provider import KINDS, Context
 from pilot_core.errors import ConfigError, HandledError, NoSpace, PilotErrorCode, PluginError
 from pilot_core.pilot_settings import batch_id, node_name
+from pilot_core.places import is_directory, is_there
 from pilot_core.plugins import Hooks, PluginSettings, Registry
 from pilot_core.services import Services
 from pilot_core.settings import did_you_mean
@@ -220,8 +221,8 @@ class Assembly:
 def usable_work_dir(settings: PilotSettings) -> Path:
     """Return the work directory, made sure of by writing there; raises `ConfigError` or `NoSpace`."""
     folder = settings.work_dir.absolute()
-    if not folder.is_dir():
-        what = "is not a directory" if folder.exists() else "does not exist"
+    if not is_directory(folder):
+        what = "is not a directory" if is_there(folder) else "does not exist"
         raise ConfigError(f"work directory {folder} {what}; create it, or name another by --work-dir")
     probe = folder / f".pilot-core-{os.getpid()}"
     try:

@@ -16,6 +16,7 @@ from typing import Any
 
 from pilot_core.api.executor import PayloadHandle
 from pilot_core.errors import BadInput
+from pilot_core.places import is_directory, is_there
 
 __all__ = ["JOURNAL", "LOG", "going_on_in", "new_job_dir", "set_aside"]
 
@@ -101,18 +102,18 @@ def _unended(job_dir: Path, steps: Sequence[Mapping[str, Any]]) -> PayloadHandle
 def _steps(job_dir: Path) -> list[Mapping[str, Any]]:
     """Return the steps in a directory's journal; raises `BadInput` if it is no job's directory."""
     journal = job_dir / JOURNAL
-    if journal.is_symlink() or not journal.is_file() or (job_dir / PAYLOAD).is_symlink():
-        what = "does not exist" if not job_dir.exists() else "is not the directory of a job that was kept"
+    if not is_there(journal) or journal.is_symlink() or not journal.is_file() or (job_dir / PAYLOAD).is_symlink():
+        what = "does not exist" if not is_there(job_dir) else "is not the directory of a job that was kept"
         raise BadInput(f"{job_dir}: {what}; run the first phases with --keep, which prints it")
     found: list[Mapping[str, Any]] = []
     try:
         for line in journal.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 step = json.loads(line)
                 if isinstance(step, dict):
                     found.append(step)
     except OSError as error:
         raise BadInput(f"{journal}: cannot be read: {error.strerror}") from None
-    if not (job_dir / PAYLOAD).is_dir():
+    if not is_directory(job_dir / PAYLOAD):
         raise BadInput(f"{job_dir}: has no {PAYLOAD} directory any more; begin anew without it")
     return found

@@ -30,6 +30,8 @@ LEAST = {"id": 1, "core_count": 1}
 """Numbers that have to be above 0."""
 ANY_SIGN = frozenset({"priority"})
 LARGEST = 2**63 - 1
+LONGEST = 16 * 1024**2
+"""Characters that are read of a file, which may be a device without an end."""
 SHORT = {InputFile: "lfn", OutputFile: "lfn", Step: "command"}
 """What a text stands for where one of these is expected."""
 DEFAULTS: Mapping[type, Mapping[str, Any]] = {Job: {"id": 1}}
@@ -44,13 +46,16 @@ def read_data(path: Path) -> tuple[Any, bool]:
     import tomli  # noqa: PLC0415
 
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as stream:
+            text = stream.read(LONGEST + 1)
     except FileNotFoundError:
         raise BadInput(f"{path}: there is no such file; name the file with the job's description") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+    if len(text) > LONGEST:
+        raise BadInput(f"{path}: is longer than {LONGEST} characters, which no job's description is")
     if path.suffix != ".toml" and (path.suffix == ".json" or text.lstrip()[:1] in {"{", "["}):
         try:
             return json.loads(text), True

@@ -28,6 +28,7 @@ from pilot_core.logs import job_logger
 from pilot_core.offline import OfflineCommunicator
 from pilot_core.payloadrun import STDERR, STDOUT
 from pilot_core.phases import Phase, Plan
+from pilot_core.places import is_directory, is_there
 from pilot_core.plugins import Hooks
 from pilot_core.staging import Mover
 
@@ -228,9 +229,9 @@ class OneJob:
             return self._assembly.queue(context, cancel=self.ending.stop)
         storage = (storage or Path()).absolute()
         output = (output or Path("run-job-output")).absolute()
-        if job.inputs and self._plan.has(Phase.STAGE_IN) and not storage.is_dir():
+        if job.inputs and self._plan.has(Phase.STAGE_IN) and not is_directory(storage):
             raise BadInput(f"--storage {storage}: is not a directory; name the one that has the job's inputs")
-        if output.exists() and not output.is_dir():
+        if is_there(output) and not is_directory(output):
             raise BadInput(f"--output {output}: is not a directory; name one for the job's outputs")
         return local_queue(storage, output)
 

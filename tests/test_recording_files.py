@@ -247,18 +247,18 @@ def test_an_answer_is_written_when_its_secrets_are_known(recorder, folder):
 def test_a_token_that_was_renewed_is_kept_out_too(recorder, folder):
     tokens = ["the-first-token"]
     recorder.learn_from(lambda: tokens)
-    recorder.event("state", text="the-first-token")
+    recorder.event("note", text="the-first-token")
     tokens.append("the-second-token")
-    recorder.event("state", text="the-second-token")
+    recorder.event("note", text="the-second-token")
     assert [event["text"] for event in Recording.read(folder).events] == ["<hidden>", "<hidden>"]
 
 
 def test_a_recording_that_cannot_be_written_is_given_up_with_one_line(recorder, folder, caplog):
-    recorder.event("state", text="good")
+    recorder.event("note", text="good")
     with files_of_at_most(os.path.getsize(folder / "events.jsonl") + 10):
-        recorder.event("state", text="x" * 5000)
-        recorder.event("state", text="y" * 5000)
-    recorder.event("state", text="later")
+        recorder.event("note", text="x" * 5000)
+        recorder.event("note", text="y" * 5000)
+    recorder.event("note", text="later")
     recorder.exchanged(exchange())
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "the recording in" in caplog.text
@@ -306,11 +306,21 @@ def spoil(folder, file, change):
         ("events.jsonl", lambda text: "nonsense\n" + text, "line 1: is not JSON"),
         ("events.jsonl", lambda text: text + "{}\n", "line 2: is not an event"),
         ("events.jsonl", lambda text: "[" * 100000 + "\n", "nested too deeply"),
+        ("events.jsonl", lambda text: "9" * 5000 + "\n", "cannot be read as JSON"),
+        ("traffic.har", lambda text: text.replace('"status": 200', '"status": Infinity'), "entry 1: OverflowError"),
+        ("traffic.har", lambda text: text.replace('"time": ', '"time": NaN, "_was": '), "its times are no times"),
+        ("events.jsonl", lambda text: text.replace('"at": ', '"at": NaN, "was": '), "at: a time was expected"),
+        ("events.jsonl", lambda text: text.replace('"note"', '"state"'), "job: a whole number was expected"),
+        (
+            "events.jsonl",
+            lambda text: text.replace('"note"', '"stager-call", "stager": [1]'),
+            "stager: a text was expected",
+        ),
     ],
 )
 def test_a_damaged_recording_is_refused_in_one_line(recorder, folder, file, change, says):
     recorder.exchanged(exchange(status=200))
-    recorder.event("state")
+    recorder.event("note")
     spoil(folder, file, change)
     with pytest.raises(BadInput) as caught:
         Recording.read(folder)
@@ -335,10 +345,12 @@ def test_what_is_no_directory_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="is not a directory"):
         Recording.read(tmp_path / "file")
+    with pytest.raises(BadInput, match="does not exist"):
+        Recording.read(tmp_path / ("x" * 300))
 
 
 def test_a_last_line_that_is_not_whole_is_what_a_killed_pilot_leaves(recorder, folder):
-    recorder.event("state", text="good")
+    recorder.event("note", text="good")
     with (folder / "events.jsonl").open("a") as stream:
         stream.write('{"n": 2, "at": 1, "wh')
     assert [event["text"] for event in Recording.read(folder).events] == ["good"]

@@ -263,6 +263,7 @@ def test_recorded_errors_are_raised_as_they_were(error):
 
 
 def test_errors_of_others_keep_their_name_and_words():
+    assert type(recorded_error({"type": "a\0b", "text": "no"})).__name__ == "Exception"
     again = recorded_error(error_of(ZeroDivisionError("no")))
     assert (type(again).__name__, str(again)) == ("ZeroDivisionError", "no")
 

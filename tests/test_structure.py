@@ -16,7 +16,7 @@ LAYERS = (
     ("_version", "errors"),
     ("api",),
     ("hookspecs",),
-    ("settings", "journal", "logs", "checksums", "cleanup", "selection", "signals", "plugins"),
+    ("settings", "journal", "logs", "checksums", "cleanup", "places", "selection", "signals", "plugins"),
     ("phases", "jobdir"),
     ("supervision", "staging", "reporting", "heartbeat", "payload", "joblog", "outputs", "node"),
     ("services", "payloadrun", "delivery"),

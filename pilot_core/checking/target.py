@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pilot_core.errors import BadInput, PluginError
+from pilot_core.places import is_directory, is_there
 
 __all__ = ["Target", "project_of", "target_of"]
 
@@ -47,7 +48,7 @@ def target_of(text: str) -> Target:
     Raises `BadInput` if there is no such thing, `PluginError` if it has no kits.
     """
     path = Path(text).expanduser()
-    if path.is_dir() or "/" in text or text in {".", ".."}:
+    if is_directory(path) or "/" in text or text in {".", ".."}:
         return _project(path)
     try:
         found = distribution(text)
@@ -70,8 +71,8 @@ def _project(path: Path) -> Target:
     """Return a project's directory as target."""
     path = path.absolute()
     file = path / "pyproject.toml"
-    if not file.is_file():
-        what = "has no pyproject.toml" if path.is_dir() else "is not there"
+    if not is_there(file):
+        what = "has no pyproject.toml" if is_directory(path) else "is not there"
         raise BadInput(f"{path} {what}; name the directory of a plugin's project, or an installed distribution")
     name = _name_in(file)
     kits = _kits_below(path / "tests")

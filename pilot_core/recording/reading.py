@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,9 @@ from urllib.parse import urlsplit
 
 from pilot_core.api.traffic import LOST
 from pilot_core.errors import BadInput
+from pilot_core.places import is_directory, is_there
 from pilot_core.plugins.discovery import API
+from pilot_core.recording.events import check_event
 from pilot_core.recording.manifest import EVENTS, FORMAT, HAR, MANIFEST, VERSION, Manifest
 from pilot_core.recording.values import decode
 
@@ -71,8 +74,8 @@ class Recording:
     @classmethod
     def read(cls, folder: Path) -> Recording:
         """Read a recording; raises `BadInput` for what is none, is damaged, or was made by another version."""
-        if not folder.is_dir():
-            what = "is not a directory" if folder.exists() else "does not exist"
+        if not is_directory(folder):
+            what = "is not a directory" if is_there(folder) else "does not exist"
             raise BadInput(f"recording {folder} {what}; name the directory that --record made")
         manifest = _manifest(folder / MANIFEST)
         return cls(
@@ -109,8 +112,12 @@ def _events(path: Path) -> list[Mapping[str, Any]]:
         if not line.endswith("\n"):
             break
         value = _json(path, line, f" line {number}")
-        if not isinstance(value, dict) or not isinstance(value.get("what"), str) or "at" not in value:
+        if not isinstance(value, dict) or not isinstance(value.get("what"), str):
             raise BadInput(f"{path}: line {number}: is not an event of a recording")
+        try:
+            check_event(value)
+        except ValueError as error:
+            raise BadInput(f"{path}: line {number}: {error}") from None
         found.append(value)
     return found
 
@@ -128,7 +135,7 @@ def _exchanges(path: Path) -> list[RecordedExchange]:
     for number, entry in enumerate(entries, start=1):
         try:
             found.append(_exchange(entry))
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
+        except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
             raise BadInput(f"{path}: entry {number}: {type(error).__name__}: {error}") from None
     found.sort(key=lambda exchange: exchange.began)
     return [RecordedExchange(**{**vars(exchange), "number": number}) for number, exchange in enumerate(found, start=1)]
@@ -140,6 +147,8 @@ def _exchange(entry: Mapping[str, Any]) -> RecordedExchange:
     parts = urlsplit(request["url"])
     status = int(response["status"])
     began = float(entry["_started"])
+    if not math.isfinite(began) or not math.isfinite(float(entry["time"])):
+        raise ValueError("its times are no times")
     return RecordedExchange(
         number=0,
         call=int(entry["_call"]),
@@ -188,3 +197,5 @@ def _json(path: Path, text: str, place: str = "") -> Any:
         raise BadInput(f"{path}:{where}: is not JSON ({error.msg})") from None
     except RecursionError:
         raise BadInput(f"{path}:{place} is nested too deeply") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise BadInput(f"{path}:{place} cannot be read as JSON ({error})") from None

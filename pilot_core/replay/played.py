@@ -16,7 +16,7 @@ from pilot_core.api.events import Diagnosis, PayloadCommand
 from pilot_core.api.executor import PayloadHandle, PayloadResult
 from pilot_core.api.provider import Provider
 from pilot_core.api.staging import FileStat, TransferResult
-from pilot_core.errors import Cancelled, HandledError, PilotErrorCode, SourceNotFound
+from pilot_core.errors import BadInput, Cancelled, HandledError, PilotErrorCode, SourceNotFound
 from pilot_core.payload import plain_name
 from pilot_core.plugins import Hooks, Loaded, Record, Status
 from pilot_core.recording.values import decode
@@ -43,7 +43,8 @@ def recorded_error(value: Mapping[str, Any]) -> BaseException:
     text = str(value.get("text", ""))
     if not (isinstance(kind, type) and issubclass(kind, HandledError)):
         # another module's: only its name and its words count
-        unknown: BaseException = type(str(value.get("type") or "Exception"), (Exception,), {})(text)
+        name = str(value.get("type"))
+        unknown: BaseException = type(name if name.isidentifier() else "Exception", (Exception,), {})(text)
         return unknown
     error: HandledError = kind(text)
     with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -139,7 +140,10 @@ class PlayedBackends(Backends):
 
     def __init__(self, recording: Recording, cues: Cues, clock: ReplayClock) -> None:
         # no call of super().__init__: there are no plugins here
-        self._known = [_stager(event) for event in recording.of("stager")]
+        try:
+            self._known = [_stager(event) for event in recording.of("stager")]
+        except (TypeError, ValueError) as error:
+            raise BadInput(f"{recording.folder}: a stager cannot be played: {error}") from None
         self._results = Results(recording, "stager-call", key=("stager", "method", "url"))
         self._unmade = {(event["hook"], event["name"]): event["error"] for event in recording.of("stager-error")}
         self._cues = cues

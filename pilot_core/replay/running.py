@@ -172,7 +172,12 @@ def _run(stage: Stage, made: tuple[PilotSettings, Config], redactor: Redactor) -
 def _settings(recording: Recording, port: int, work: Path, *, real: bool) -> tuple[PilotSettings, Config]:
     """Return the pilot's settings and its configuration for a replay."""
     manifest = recording.manifest
-    prefix = urlsplit(str(manifest.settings.get("server", ""))).path.rstrip("/")
+    try:
+        prefix = urlsplit(str(manifest.settings.get("server", ""))).path.rstrip("/")
+    except ValueError as error:
+        raise BadInput(f"recording {recording.folder}: its settings cannot be used: server: {error}") from None
+    if not prefix.startswith("/"):
+        prefix = ""  # it must not lead anywhere else than to the port
     taken = {name: value for name, value in manifest.settings.items() if name not in _NOT_TAKEN and value is not None}
     data: dict[str, Any] = {
         "pilot": {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilot_core.errors import BadInput, HandledError
+from pilot_core.places import is_directory
 
 if TYPE_CHECKING:
     from pilot_core.scaffold.templates import File
@@ -25,7 +26,7 @@ def write_project(parent: Path, name: str, files: Sequence[File]) -> Path:
     or `parent` is no directory, `HandledError` if it cannot be written; then nothing is left.
     """
     target = parent / name
-    if not parent.is_dir():
+    if not is_directory(parent):
         raise BadInput(f"{parent}: is not a directory; make it, or give another one by --directory")
     if target.exists() or target.is_symlink():
         raise _exists(target)

@@ -75,6 +75,8 @@ def test_an_opt_out_is_a_line_with_its_reason(site):
         ("pilot-extension-quite", 2, "did you mean 'pilot-extension-quiet'?"),
         ("no-such-thing", 2, "neither a directory nor an installed distribution"),
         ("./nowhere", 2, "nowhere is not there"),
+        ("./" + "x" * 300, 2, "is not there"),
+        ("x" * 300, 2, "neither a directory nor an installed distribution"),
         (".", 2, "has no pyproject.toml"),
         ("../empty", 2, "no project with a name can be read from it"),
         ("../bare", 3, "bare/tests has no conformance kit (test_kit.py); write one: 'pilot-core new KIND NAME'"),

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import pytest
 from e2e_recordings import REFUSED, SITUATIONS, record
 
+from pilot_core import BadInput
 from pilot_core.replay import replay
 from pilot_core.testing.recordings import assert_replays
 
@@ -397,6 +398,28 @@ def test_a_communicator_that_is_not_installed_is_no_divergence(kept):
     assert (code, out) == (3, "")
     assert "no communicator 'pigeon' is installed" in err
     assert err.count("\n") == 1
+
+
+def set_server(folder, server):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["settings"]["server"] = server
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("server", ["http:@127.0.0.2:9", "http:7"])
+def test_a_replay_talks_to_its_own_server_whatever_the_recording_says(kept, server):
+    folder = kept("finished")
+    set_server(folder, server)
+    result = replay(folder)
+    assert result.exchanges == result.of
+
+
+def test_a_recorded_server_that_is_no_url_is_told(kept):
+    folder = kept("finished")
+    set_server(folder, "http://[bad")
+    with pytest.raises(BadInput, match="its settings cannot be used: server: "):
+        replay(folder)
 
 
 def test_a_recording_of_another_version_is_refused(kept):

@@ -68,6 +68,11 @@ def test_a_parent_that_is_no_directory_is_refused(parent, tmp_path):
         write_project(tmp_path / parent, "tape", FILES)
 
 
+def test_a_parent_that_no_file_system_can_have_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="is not a directory; make it"):
+        write_project(tmp_path / ("x" * 300), "tape", FILES)
+
+
 def test_a_directory_that_may_not_be_written_is_told(tmp_path, as_ordinary_user):
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
