@@ -251,6 +251,11 @@ def test_what_is_wrong_with_a_rule_is_one_line_that_names_the_key(values, messag
     assert "\n" not in str(caught.value)
 
 
+def test_a_word_that_is_nested_without_end_is_refused():
+    with pytest.raises(BadInput, match="must be a table of texts"):
+        Rule.from_words("status", [f"headers={'[' * 100_000}"])
+
+
 @pytest.mark.parametrize(
     ("words", "values"),
     [

@@ -112,6 +112,28 @@ def test_a_form_leads_back_to_our_own_pages_only(visitor):
         assert headers["Set-Cookie"] is None
 
 
+@pytest.mark.parametrize("path", ["//evil.example/", "///evil.example/", "/\\evil.example/"])
+def test_the_key_leads_to_no_other_site(stranger, path):
+    status, headers, _ = stranger.ask("GET", f"{path}?key={stranger.key}")
+    assert (status, headers["Location"]) == (303, "/evil.example/")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data", b"x"),
+        ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x"),
+        ("application/x-www-form-urlencoded; charset=nonsense", b"csrf=x"),
+        ("application/x-www-form-urlencoded; charset=utf-8", b"csrf=\xff"),
+    ],
+)
+def test_a_form_that_makes_no_sense_is_refused(visitor, kind, body):
+    status, headers, text = visitor.ask("POST", "/faults/clear", body, {"Content-Type": kind})
+    assert status in {400, 403}
+    assert "Nothing was done" in text
+    assert headers["Content-Security-Policy"]
+
+
 def test_what_is_too_long_or_no_form_is_answered_in_one_page(visitor):
     assert visitor.send("/submit", transformation="x" * 2_000_000)[0] == 413
     assert visitor.ask("POST", "/submit", b"\xff" * 10, {"Content-Type": "application/json"})[0] == 403

@@ -191,7 +191,7 @@ def _from_text(text: str, kind: type) -> Any:
             import json  # noqa: PLC0415
 
             return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     return text
 

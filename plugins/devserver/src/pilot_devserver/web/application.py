@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
@@ -58,6 +59,8 @@ class WebPages:
         self._static = {name: (folder / name).read_bytes() for name in _TYPES}
         # two: a page that is slow to make must not hold up a button
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="web")
+        # all open pages are made anew after a change, and nobody waits for that
+        self._live_threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="web-live")
 
     def application(self) -> web.Application:
         """Return the application; it is used once."""
@@ -79,9 +82,10 @@ class WebPages:
 
     async def _end_threads(self, _: web.Application) -> None:
         self._threads.shutdown()
+        self._live_threads.shutdown(cancel_futures=True)
 
-    async def _in_thread(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+    async def _in_thread(self, function: Callable[[], T], threads: ThreadPoolExecutor | None = None) -> T:
+        return await asyncio.get_running_loop().run_in_executor(threads or self._threads, function)
 
     # -- who is let in -------------------------------------------------------------------------------------------------
 
@@ -109,7 +113,8 @@ class WebPages:
         key = request.query.get("key")
         if request.method == "GET" and key is not None and self._access.key_is_right(key):
             kept = {name: text for name, text in request.query.items() if name != "key"}
-            response = _redirect(str(request.rel_url.with_query(kept)))
+            # one slash: with two a browser would take the path for another host
+            response = _redirect("/" + str(request.rel_url.with_query(kept)).lstrip("/\\"))
             response.set_cookie(self._access.cookie, self._access.session, httponly=True, samesite="Strict", path="/")
             return response
         if request.path.startswith("/static/"):
@@ -117,7 +122,7 @@ class WebPages:
         if not self._access.is_known(request.cookies):
             raise _Refusal(403, "Open the address that pilot-core serve has printed: it has the key to these pages.")
         if request.method == "POST":
-            form = await request.post()
+            form = await _form(request)
             wrong = self._access.may_change(request.host, request.headers, str(form.get("csrf", "")))
             if wrong:
                 raise _Refusal(403, f"Nothing was done: {wrong}.")
@@ -153,7 +158,8 @@ class WebPages:
 
         async def render() -> str:
             try:
-                view = await self._in_thread(lambda: self._views.view(path, query, self._frame))
+                made = partial(self._views.view, path, query, self._frame)
+                view = await self._in_thread(made, self._live_threads)
             except StoreUnavailable as error:
                 return element("p", f"The database does not answer: {error}", class_="notice bad")
             return view.main if view is not None else element("p", "This is not there any more.", class_="empty")
@@ -214,9 +220,17 @@ class WebPages:
         return _redirect(f"{path}?{query}&notice={number}" if query else f"{path}?notice={number}")
 
 
+async def _form(request: web.Request) -> Mapping[str, object]:
+    """Return a form as it was sent; raises `_Refusal` for what is none. aiohttp keeps it for the next who asks."""
+    try:
+        return await request.post()
+    except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:  # as aiohttp's parsers raise
+        raise _Refusal(400, "Nothing was done: that is no form.") from error
+
+
 async def _values(request: web.Request) -> dict[str, str]:
     """Return a form's fields without its token."""
-    form = await request.post()
+    form = await _form(request)
     return {name: text for name, text in form.items() if isinstance(text, str) and name != "csrf"}
 
 
