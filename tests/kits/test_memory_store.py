@@ -1,16 +1,13 @@
-"""The store in memory keeps PanDA's rules: what a pilot can meet of them is the same with the development server's."""
+"""The store in memory. That it answers as the development server's is tested with that one."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from pilot_core import InputFile, Job, JobFilter, OutputFile, StoreUnavailable
-from pilot_core.testing import FakeClock, MemoryStore
+from pilot_core.testing import MemoryStore
 from pilot_core.testing.kits.communicator_samples import JOB, UPDATE, plain_job
 from pilot_core.testing.server_words import UPDATE_NAMES, described, understood_update
 
 QUEUE = "KIT_QUEUE"
-STATES = ("starting", "running", "transferring", "holding", "finished", "failed")
 
 
 @pytest.fixture
@@ -22,62 +19,6 @@ def store():
 
 def send(store, state="running", *, attempt=1, **values):
     return store.update(plain_job().id, state, attempt=attempt, values=values).command
-
-
-steps = st.lists(
-    st.tuples(
-        st.sampled_from(
-            ["update", "dispatch", "command", "kill", "get", "other job", "other attempt", "no attempt", "NUL", "long"]
-        ),
-        st.sampled_from(STATES),
-    ),
-    max_size=12,
-)
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-@given(steps=steps)
-def test_it_answers_as_the_development_servers_store(steps):
-    module = pytest.importorskip("pilot_devserver.store", reason="needs pilot-devserver")
-    from pilot_devserver.store_jobs import FileSpec, JobSpec
-
-    ours, theirs = MemoryStore(QUEUE), module.SqliteStore(None, clock=FakeClock(), adder_delay=None)
-    try:
-        ours.offer(plain_job())
-        log = (FileSpec(lfn="log.tgz", kind="log"),)
-        theirs.submit([JobSpec(queue=QUEUE, transformation="/bin/true", files=log)], first_id=plain_job().id)
-        for number, (step, state) in enumerate(steps):
-            told = [outcome(store, step, state) for store in (ours, theirs)]
-            assert told[0] == told[1], f"step {number} of {steps}"
-    finally:
-        theirs.close()
-
-
-def outcome(store, step, state):
-    """Return what can be seen of a step."""
-    job_id, attempt, values = plain_job().id, 1, {"trans_exit_code": 0}
-    try:
-        if step == "dispatch":
-            return [job.id for job in store.dispatch(JobFilter(queue=QUEUE, labels=("managed",)))]
-        if step == "command":
-            return store.set_command(job_id, "softkill")
-        if step == "kill":
-            return store.kill(job_id) and store.get(job_id).status
-        if step == "get":
-            return store.get(job_id).status, store.get(job_id + 1)
-        if step == "other job":
-            job_id += 1
-        elif step == "other attempt":
-            attempt = 2
-        elif step == "no attempt":
-            attempt = None
-        elif step == "NUL":
-            values = {"pilot_error_diag": "a\0b"}
-        elif step == "long":
-            values = {"scheduler_id": "s" * 200}
-        return store.update(job_id, state, attempt=attempt, values=values).command
-    except StoreUnavailable:
-        return "unavailable"
 
 
 @pytest.mark.parametrize("available", [True, False])
