@@ -9,9 +9,9 @@ An author's test file is one class::
         def plugin(self):
             return "executor.sandbox"
 
-The kit's payloads are `/bin/sh` scripts that use `cat`, `env`, `ls`, `dd`, `sleep` and `setsid`, below a directory of
-pytest's (`tmp_path`); an executor that runs them elsewhere than on this machine cannot be tried with it. Their
-processes are found by a mark in their environment.
+The kit's payloads are `/bin/sh` scripts that use `cat`, `env`, `ls`, `dd`, `chmod`, `sleep` and `setsid`, below a
+directory of pytest's (`tmp_path`); an executor that runs them elsewhere than on this machine cannot be tried with it.
+Their processes are found by a mark in their environment.
 """
 
 from __future__ import annotations

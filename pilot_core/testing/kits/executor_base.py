@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ExecutorBase"]
 
-PROGRAMS = ("sh", "cat", "dd", "env", "ls", "setsid", "sleep")
+PROGRAMS = ("sh", "cat", "dd", "env", "ls", "chmod", "setsid", "sleep")
 """What the payloads are made of."""
 
 

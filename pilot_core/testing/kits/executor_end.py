@@ -43,8 +43,10 @@ setsid sh hopper $(($1 - 1)) &
 
 The last thousand take their time: who looks for it in all of /proc would else come too late for ever, and be right.
 """
+ODD_NAME = "x) Z 1 1 (y"
+"""A program's name as /proc/PID/stat shows it between parentheses, and who reads carelessly takes it for a zombie."""
 HOPS = 1030
-HOPPERS = 6
+HOPPERS = 16
 """So many at a time that who looks once does not find all of them."""
 ATTEMPTS = 4
 LATE = 4.0
@@ -214,9 +216,12 @@ class ExecutorEnd(ExecutorBase):
     # -- nothing stays -------------------------------------------------------------------------------------------
 
     def test_no_process_lives_when_the_end_is_told(self, bench: Bench) -> None:
-        """When the descriptor is readable all processes have ended: children, daemons, those without environment."""
+        """When the descriptor is readable all processes have ended: children, daemons, whatever they are called."""
         before = f"""
+            printf '%s\\n' '#!/bin/sh' '{WAIT}; hold' > '{ODD_NAME}'
+            chmod 755 '{ODD_NAME}'
             trap "" TERM HUP
+            setsid './{ODD_NAME}' &
             cat hold & setsid cat hold & (setsid sh -c "{WAIT}; hold" &)
             env -i PATH=$PATH setsid sh -c ': {bench.mark}; {WAIT}; hold' &
             (sh -c 'trap "" TERM HUP; setsid sh -c ": {bench.mark}; {WAIT}; (hold) & hold" &' &)
@@ -296,7 +301,7 @@ class ExecutorEnd(ExecutorBase):
         (spec.cwd / "hopper").write_text(HOPPER)
         (spec.cwd / "fuse").touch()
         gate = bench.gate(spec)
-        script = f"sh hopper {HOPS}; " * HOPPERS + f"read line < {gate.name}.opened; exit 2"
+        script = f"{gate.script}; " + f"sh hopper {HOPS}; " * HOPPERS + "exit 2"
         running = bench.start(bench.scripted(spec, script))
         try:
             bench.reached(gate, running)

@@ -301,6 +301,7 @@ MUTANTS = (
     _later("first-generation", "Children of what is left are not counted.", "FirstGeneration", LEFTOVERS),
     _later("writable-record", "Everybody may write the record of the end.", "WritableRecord", MODES),
     _found("result-waits-a-while", "`result` waits some seconds for the end.", later.WaitingAWhile, NO_RESULT),
+    _later("careless-reader", "A program of an odd name is taken for a zombie.", "CarelessReader", NOTHING_LIVES),
     _later("times-swapped", "User and system time are swapped.", "SwappedTimes", CPU),
     _later("written-bytes", "Bytes are told for blocks.", "WrittenBytes", BLOCKS),
     _later("written-is-read", "What was written is told as read.", "WrittenIsRead", BLOCKS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 
 from executor.supervisor import HEARD, Supervisor, stat_of
 
@@ -108,6 +109,17 @@ class WritableRecord(Supervisor):
     def write(self, text):
         os.umask(0)
         super().write(text)
+
+
+class CarelessReader(Supervisor):
+    """Looks for the words of /proc/PID/stat, whatever a program is called."""
+
+    def kill(self):
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with suppress(OSError), open(f"/proc/{pid}/stat") as stream:
+                words = stream.read().split()
+                if words[2] != "Z" and words[3] == str(os.getpid()):
+                    self.send(int(pid), signal.SIGKILL)
 
 
 class HoldsErrors(Supervisor):
