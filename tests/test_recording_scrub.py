@@ -142,3 +142,62 @@ def test_short_words_are_left_to_the_names_of_fields():
     scrubber = Scrubber()
     scrubber.learn(["17", "abc"])
     assert scrubber.text("job 17 of abc") == "job 17 of abc"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://s3.example/x?X-Amz-Signature=CANARY123&x=1",
+        "root://se.example//x?authz=Bearer%20CANARY123",
+        "https://blob.example/x?se=1&sig=CANARY123",
+        "fault://none/https://user:CANARY123@se.example/x?access_token=CANARY123",
+        "prog --password CANARY123 file",
+        "prog --api-key='CANARY123' file",
+        'prog --token="CANARY123" file',
+        "AWS_SECRET_ACCESS_KEY=CANARY123 prog",
+        "Authorization: Basic Q0FOQVJZMTIz",
+        "BEARER CANARY123",
+        "ghp_CANARY123CANARY123CANARY",
+    ],
+)
+def test_what_has_a_secrets_name_before_it_is_hidden_wherever_it_stands(text):
+    for told in (
+        Scrubber().text(text),
+        json.dumps(Scrubber().value({"url": text, "argv": ["x", text]})),
+        Scrubber().body(json.dumps({"jobPars": text})),
+        Scrubber().body(json.dumps({"report": json.dumps({"command": text})})),
+        Scrubber().query(f"a=b&jobPars={quote_plus(text)}"),
+    ):
+        assert "CANARY" not in told
+        assert "Q0FOQVJZ" not in told
+    # the body is still what it was
+    assert json.loads(json.loads(Scrubber().body(json.dumps({"report": json.dumps({"command": text})})))["report"])
+
+
+def test_an_argument_that_follows_a_secrets_option_is_hidden():
+    argv = ["prog", "--password", "CANARY123", "--token", "--verbose", "--x-api-key", "CANARY123"]
+    shown = ["prog", "--password", "<hidden>", "--token", "--verbose", "--x-api-key", "<hidden>"]
+    assert Scrubber().value({"argv": argv}) == {"argv": shown}
+
+
+@pytest.mark.parametrize("name", ["db_password", "X-Amz-Security-Token", "x-api-key", "aws_secret_access_key", "authz"])
+def test_fields_and_headers_are_secret_by_the_end_of_their_name(name):
+    assert Scrubber().value({name: "CANARY123"}) == {name: "<hidden>"}
+    assert Scrubber().header(name, "CANARY123") == "<hidden>"
+    assert "CANARY" not in Scrubber().query(f"{name}=CANARY123")
+
+
+@pytest.mark.parametrize(
+    "text", ["prodDBlockToken=ATLASDATADISK", "tokens=3", "config=x", "--use-token --verbose", "the token is bad"]
+)
+def test_what_only_sounds_like_a_secret_is_kept(text):
+    assert Scrubber().text(text) == text
+    assert Scrubber().value({"prodDBlockToken": "DISK", "token_origin": "x"}) == {
+        "prodDBlockToken": "DISK",
+        "token_origin": "x",
+    }
+
+
+def test_a_long_word_is_gone_through_once():
+    text = "token" * 400_000
+    assert Scrubber().text(text) == text

@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote_plus
 
 from pilot_core.logs import HIDDEN, Redactor
 
@@ -32,21 +32,47 @@ SECRET_FIELDS = frozenset({
 })
 # fmt: on
 """Names of fields whose values never get into a recording; compared in lower case, without `_`, `-` and blanks."""
+_ENDS = (
+    "accesskey apikey authorization authz credential passphrase passwd password privatekey secret secretkey signature "
+    "token"
+)
+"""Ends of such names: `db_password`, `X-Amz-Security-Token`."""
+_NO_SECRET_ENDS = ("dblocktoken", "spacetoken")
+"""Storage's names of its parts are called tokens too, and everybody may know them."""
 SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie", "x-auth-token"})
 """Names of headers, in lower case, of which no more than the scheme is kept."""
 
 _TEXTS = (
     re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL),
     re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*"),
-    re.compile(r"(?<=\b[Bb]earer )[A-Za-z0-9._~+/=-]{6,}"),
+    re.compile(r"(?:(?<=\b[Bb]earer[ +])|(?<=\bBEARER )|(?<=\b[Bb]earer%20))[A-Za-z0-9._~+/=%-]{6,}"),
+    re.compile(r"(?<=\b[Bb]asic )[A-Za-z0-9+/]{8,}={0,2}"),
+    re.compile(r"\b(?:gh[opsur]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{15,})"),
     re.compile(r"(?<=://)[^\s/@\"'<>]+(?=@)"),
 )
-"""What a secret looks like in a text: a private key in PEM, a JSON Web Token, a bearer token, a user in a URL."""
+"""What a secret looks like in a text: a private key in PEM, a JSON Web Token, a bearer token or a password of
+HTTP, the tokens of well-known forges, a user in a URL."""
+_WORDS = (
+    r"(?:(?<!dblock)(?<!space)token|secret|password|passwd|passphrase|signature|authz|credential|"
+    r"(?:api|private|access|secret)[_-]?key)"
+)
+_NAMED = re.compile(
+    # name=value in URLs, shells and options; --name value. A quote may stand between, escaped in JSON; the end of a
+    # value is left alone as soon as it could be one, so that JSON stays JSON. It begins where a word begins, or a
+    # long word would be gone through from each of its letters
+    rf"((?:(?<![\w.-])[\w.-]*{_WORDS}|(?<=[?&;])sig)=\\*[\"']?|(?<![\w-])--?[\w-]*{_WORDS} +\\*[\"']?(?!-))"
+    r"[^\s&;,\"'<>\\|()]+",
+    re.IGNORECASE,
+)
+"""A secret that has its name before it."""
+_OPTION = re.compile(rf"--?[\w-]*{_WORDS}", re.IGNORECASE)
+"""A word of a command whose next word is a secret."""
 
 
 def is_secret_field(name: str) -> bool:
-    """Say whether a field's name is one of `SECRET_FIELDS`."""
-    return re.sub(r"[_\-\s]", "", name).lower() in SECRET_FIELDS
+    """Say whether a field's name is one of `SECRET_FIELDS`, or ends as such names do."""
+    plain = re.sub(r"[_\-\s]", "", name).lower()
+    return plain in SECRET_FIELDS or (plain.endswith(tuple(_ENDS.split())) and not plain.endswith(_NO_SECRET_ENDS))
 
 
 class Scrubber:
@@ -70,6 +96,7 @@ class Scrubber:
         """Return a text without what is, or looks like, a secret."""
         for pattern in _TEXTS:
             text = pattern.sub(HIDDEN, text)
+        text = _NAMED.sub(rf"\1{HIDDEN}", text)
         return self._pattern.sub(HIDDEN, text) if self._pattern else text
 
     def body(self, text: str) -> str:
@@ -85,11 +112,19 @@ class Scrubber:
     def query(self, text: str) -> str:
         """Return `a=b&c=d` without the values of secret fields."""
         pairs = (part.partition("=") for part in text.split("&"))
-        return "&".join(name + sep + (HIDDEN if sep and is_secret_field(name) else value) for name, sep, value in pairs)
+        return "&".join(
+            name + sep + (HIDDEN if sep and is_secret_field(name) else self._coded(value)) for name, sep, value in pairs
+        )
+
+    def _coded(self, value: str) -> str:
+        """Return a value of a form or a query, coded as it was, without what is a secret once it is decoded."""
+        plain = unquote_plus(value)
+        clean = self._texts(self._fields(plain))
+        return value if clean == plain else quote_plus(clean, safe="<>")
 
     def header(self, name: str, value: str) -> str:
         """Return a header's value; of a credential only its scheme is left."""
-        if name.lower() not in SECRET_HEADERS:
+        if name.lower() not in SECRET_HEADERS and not is_secret_field(name):
             return self.text(value)
         scheme, blank, _ = value.partition(" ")
         return f"{scheme} {HIDDEN}" if blank and name.lower().endswith("authorization") else HIDDEN
@@ -105,7 +140,10 @@ class Scrubber:
                 key: hide(inner) if is_secret_field(str(key)) else self._fields(inner) for key, inner in value.items()
             }
         if isinstance(value, (list, tuple)):
-            return [self._fields(inner) for inner in value]
+            return [
+                HIDDEN if _is_secret_word(before, inner) else self._fields(inner)
+                for before, inner in zip(("", *value), value, strict=False)
+            ]
         if isinstance(value, str) and value[:1] in {"{", "["}:
             inner = _json(value)
             if isinstance(inner, (dict, list)):
@@ -149,6 +187,12 @@ def hide(value: Any) -> Any:
         if isinstance(inner, (dict, list)):
             return json.dumps(hide(inner))
     return value if value in (None, "", True, False) else HIDDEN
+
+
+def _is_secret_word(before: Any, word: Any) -> bool:
+    """Say whether a word of a command follows an option that takes a secret."""
+    texts = isinstance(before, str) and isinstance(word, str)
+    return texts and not word.startswith("-") and _OPTION.fullmatch(before) is not None
 
 
 def _json(text: str) -> Any:
