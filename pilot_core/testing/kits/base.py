@@ -1,6 +1,6 @@
 """What the conformance kits of all kinds share: fixtures, the clauses that every plugin has to keep, opt-outs.
 
-A kit is a class of tests, its *clauses*. An author's test file subclasses it and overrides one or two fixtures::
+A kit is a class of tests, its *clauses*. An author's test file subclasses it and overrides a few fixtures::
 
     from pilot_core.testing import StagerKit
 
@@ -130,7 +130,7 @@ class Kit:
         try:
             found = subject_of(plugin, self.kind)
         except PluginError as error:
-            pytest.fail(str(error), pytrace=False)
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
         if isinstance(plugin, str):
             known[plugin, self.kind] = found
         return found

@@ -21,6 +21,7 @@ from pilot_core.plugins.hooks import Hooks
 from pilot_core.plugins.host import Listener
 from pilot_core.testing.kits.base import Kit
 from pilot_core.testing.kits.canary import CANARY, shows_secret
+from pilot_core.testing.kits.finding import finding
 from pilot_core.testing.kits.judging import Footprint, tree
 from pilot_core.testing.kits.occasions import OWN_SECRET, Occasion, occasions, sample_job
 from pilot_core.testing.kits.within import at_once, within
@@ -278,7 +279,7 @@ class ExtensionKit(Kit):
             return within(lambda: function(**given), hook)
         except Exception as error:  # noqa: BLE001  (that is the finding)
             told = f"{type(error).__name__}: {str(error)[:200]}"
-            pytest.fail(f"{hook} raised {told}, for a job that {occasion.name}", pytrace=False)
+            raise finding(f"{hook} raised {told}, for a job that {occasion.name}", error) from None
 
     def given(self, hooks: dict[str, Hook], hook: str, occasion: Occasion) -> list[dict[str, Any]]:
         """Return the arguments of a hook; leave the clause out if the plugin does not implement it."""

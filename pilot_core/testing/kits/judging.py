@@ -19,6 +19,7 @@ import pytest
 from pilot_core.api.clock import SystemClock
 from pilot_core.errors import HandledError
 from pilot_core.testing.kits.canary import CANARY, shows_secret
+from pilot_core.testing.kits.finding import finding
 from pilot_core.testing.kits.within import within
 
 __all__ = ["Footprint", "as_user", "children", "eventually", "full_text", "pids", "refused", "tree", "unlike"]
@@ -60,7 +61,8 @@ def _raised(call: Callable[[], object], what: str, wanted: str) -> HandledError:
     except HandledError as error:
         return error
     except Exception as error:  # noqa: BLE001  (that is the finding)
-        pytest.fail(f"{what}: {type(error).__name__} ({error}) was raised where {wanted} is due", pytrace=False)
+        told = f"{what}: {type(error).__name__} ({error}) was raised where {wanted} is due"
+        raise finding(told, error) from None
     pytest.fail(f"{what}: {wanted} is due, and it returned {result!r}", pytrace=False)
 
 

@@ -18,6 +18,7 @@ from pilot_core.api.queue import Queue, QueueSource, Storage
 from pilot_core.errors import AuthError, Cancelled, CommunicationError, ConfigError, TransferTimeout
 from pilot_core.testing.kits.base import Kit
 from pilot_core.testing.kits.canary import CANARY, shows_secret
+from pilot_core.testing.kits.finding import finding
 from pilot_core.testing.kits.judging import Footprint, full_text, refused, tree, unlike
 from pilot_core.testing.kits.queue_site import QUEUE, QueueSite, sample_queue
 from pilot_core.testing.kits.within import at_once, within
@@ -333,7 +334,7 @@ class QueueSourceKit(Kit):
             text = str(error)
         except Exception as error:  # noqa: BLE001  (that is the finding)
             told = f"{type(error).__name__}: {str(error)[:200]}"
-            pytest.fail(f"asked for {name[:80]!r}: {told}; None or ConfigError is due", pytrace=False)
+            raise finding(f"asked for {name[:80]!r}: {told}; None or ConfigError is due", error) from None
         assert text.isprintable(), f"asked for {name[:80]!r}, the error is not one line: {text!r}"
         assert len(text) < 1000, f"asked for {len(name)} characters, the error has {len(text)}: shorten the name"
         return True

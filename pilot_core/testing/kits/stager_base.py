@@ -23,6 +23,7 @@ from pilot_core.checksums import DIGITS
 from pilot_core.errors import AuthError, Cancelled, HandledError, TransferError
 from pilot_core.testing.kits.base import Kit
 from pilot_core.testing.kits.canary import CANARY, shows_secret
+from pilot_core.testing.kits.finding import finding
 from pilot_core.testing.kits.storage import DirectoryStorage, Storage
 from pilot_core.testing.kits.within import within
 
@@ -282,7 +283,8 @@ def refused(call: Callable[[], object], *expected: type[HandledError], what: str
         assert not lost, f"{what}: the text of `Cancelled` lacks the reason that the token gives: {text!r}"
         return error
     except Exception as error:  # noqa: BLE001  (that is the finding)
-        pytest.fail(f"{what}: {type(error).__name__} ({error}) was raised where {wanted} is due", pytrace=False)
+        told = f"{what}: {type(error).__name__} ({error}) was raised where {wanted} is due"
+        raise finding(told, error) from None
     pytest.fail(f"{what}: {wanted} is due, and it returned {result!r}", pytrace=False)
 
 

@@ -18,6 +18,7 @@ from pilot_core.api.watchdog import Violation, Watchdog, Watched
 from pilot_core.testing.clock import FakeClock
 from pilot_core.testing.kits.base import Kit
 from pilot_core.testing.kits.canary import shows_secret
+from pilot_core.testing.kits.finding import finding
 from pilot_core.testing.kits.judging import Footprint, tree
 from pilot_core.testing.kits.watched_payload import STARTED, WatchdogCase, WatchedPayload
 from pilot_core.testing.kits.within import at_once, within
@@ -344,7 +345,7 @@ class WatchdogKit(Kit):
         try:
             found = within(lambda: dog.check(watched), "check")
         except Exception as error:  # noqa: BLE001  (that is the finding)
-            pytest.fail(f"check raised {type(error).__name__}: {error}; it must raise nothing", pytrace=False)
+            raise finding(f"check raised {type(error).__name__}: {error}; it must raise nothing", error) from None
         assert found is None or isinstance(found, Violation), f"check returned {found!r}, not a Violation or None"
         return found
 
