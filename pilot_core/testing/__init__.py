@@ -1,6 +1,6 @@
 """What authors of plugins test with: the conformance kits, one for each kind of plugin.
 
-A test file is a class with one or two fixtures (`pilot_core.testing.kits.base` tells how)::
+A test file is a class with a few fixtures (`pilot_core.testing.kits.base` tells how)::
 
     from pilot_core.testing import DirectoryStorage, StagerKit
 

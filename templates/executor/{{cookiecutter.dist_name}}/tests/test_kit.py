@@ -17,5 +17,6 @@ class Test{{ cookiecutter.__class }}(ExecutorKit):
     @pytest.fixture
     def settings(self) -> dict[str, object]:
         """The plugin's settings."""
-        # YOUR CODE: for example the image of a container in which /bin/sh, cat, env, ls, dd and setsid are
+        # YOUR CODE: as a site sets them, or the kit does not see what you wrap payloads in; for example the image of
+        # a container in which /bin/sh, cat, env, ls, dd and setsid are
         return {}

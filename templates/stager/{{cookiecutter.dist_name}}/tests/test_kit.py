@@ -24,5 +24,6 @@ class Test{{ cookiecutter.__class }}(StagerKit):
     @pytest.fixture
     def storage(self, tmp_path: Path) -> DirectoryStorage:
         """The other side: where the kit puts files, and looks for them, past the stager."""
-        # YOUR CODE: the kit needs your storage for real, for example a server that this fixture starts
+        # YOUR CODE: the kit needs your storage for real, for example a server that this fixture starts: any object with
+        # the methods of pilot_core.testing.Storage
         return DirectoryStorage(tmp_path / "root" / "library", "{{ cookiecutter.name }}://library")
