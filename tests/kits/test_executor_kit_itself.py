@@ -31,7 +31,8 @@ def marked(tmp_path):
 
 def test_processes_are_found_by_their_mark_and_killed(marked):
     mark, processes = marked
-    assert set(living(mark)) == {process.pid for process in processes}
+    # right after exec(2) the kernel does not show the environment yet
+    assert eventually(lambda: set(living(mark)) == {process.pid for process in processes})
     assert living("a mark that nobody has, not even in part") == {}
     sweep(mark)
     assert living(mark) == {}
