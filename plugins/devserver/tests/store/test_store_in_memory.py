@@ -1,4 +1,4 @@
-"""The conformance kits' store in memory keeps PanDA's rules: what a pilot can meet of them is the same here and there."""
+"""The kits' store in memory keeps PanDA's rules: what a pilot can meet of them is the same as with our server."""
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
