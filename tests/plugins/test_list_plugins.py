@@ -137,6 +137,7 @@ def test_json_has_every_field_and_null_for_what_is_not_known(shelf, listed):
         "reason": None,
         "next_step": None,
         "warnings": [],
+        "opt_outs": [],
     }
 
 
