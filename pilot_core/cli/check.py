@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,33 +52,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the kits; returns the exit code."""
-    from pilot_core.checking.run import require_pytest, run_kits
     from pilot_core.checking.target import target_of
+    from pilot_core.signals import tidy_end
 
     target = target_of(arguments.target)
     if target.note and not arguments.isolated:
         print(f"note: {target.note}", file=sys.stderr)
-    printer = _Printer(quiet=arguments.json, failed_only=arguments.failed)
-    if arguments.isolated:
-        from pilot_core.checking.isolated import fresh_environment
-
-        with tempfile.TemporaryDirectory(prefix="pilot-core-check-") as folder:
-            print(f"making a fresh environment for {target.name} ...", file=sys.stderr)
-            python = fresh_environment(Path(folder), target, arguments.beside)
-            checked = run_kits(python, target, printer.tell)
-    else:
-        if not target.installed:
-            raise PluginError(
-                f"{target.name} is not installed in this Python; install it (pip install -e {target.project}), "
-                "or check it with --isolated"
-            )
-        require_pytest()
-        checked = run_kits(sys.executable, target, printer.tell)
+    with tidy_end():
+        checked = _checked(arguments, target)
     if arguments.json:
         _print_json(target, checked)
     else:
         _print_sum(target, checked)
     return 0 if checked.ok else PluginError.exit_code
+
+
+def _checked(arguments: argparse.Namespace, target: Target) -> Checked:
+    """Run the kits in the Python that is asked for; verdicts are printed as they come."""
+    from pilot_core.checking.run import require_pytest, run_kits
+    from pilot_core.places import scratch_directory
+
+    printer = _Printer(quiet=arguments.json, failed_only=arguments.failed)
+    if arguments.isolated:
+        from pilot_core.checking.isolated import fresh_environment
+
+        with scratch_directory("pilot-core-check-") as folder:
+            print(f"making a fresh environment for {target.name} ...", file=sys.stderr)
+            python = fresh_environment(folder, target, arguments.beside)
+            return run_kits(python, target, printer.tell)
+    if not target.installed:
+        raise PluginError(
+            f"{target.name} is not installed in this Python; install it (pip install -e {target.project}), "
+            "or check it with --isolated"
+        )
+    require_pytest()
+    return run_kits(sys.executable, target, printer.tell)
 
 
 class _Printer:
@@ -116,8 +123,11 @@ def _print_sum(target: Target, checked: Checked) -> None:
     name = f"{target.name} {target.version}".rstrip()
     print(f"{name}: {len(checked.verdicts)} clauses in {seconds:.1f} s: {', '.join(parts)}")
     if checked.code not in {0, 1}:
-        last = "".join(checked.output.strip().splitlines()[-1:])
-        raise HandledError(f"the run of {target.name}'s kits broke off: {last} (pytest's exit code {checked.code})")
+        from pilot_core.checking.run import how_ended
+
+        raise HandledError(f"the run of {target.name}'s kits broke off: {how_ended(checked.output, checked.code)}")
+    if "passed" not in counts:
+        raise PluginError(f"{target.name} keeps no clause at all: what is opted out or left out is not tried")
 
 
 def _print_json(target: Target, checked: Checked) -> None:

@@ -1,7 +1,8 @@
 """A pytest plugin for the tests of plugins: opt-outs are shown, verdicts written, and kits' assertions explained.
 
 Load it with `-p pilot_core.testing.plugin`, best in the project's `addopts`. The verdicts are what `pilot-core check`
-prints: `--kit-report FILE` writes one JSON object a clause, `--kit-only` leaves out whatever is no clause of a kit.
+prints: `--kit-report FILE` writes one JSON object a clause, `--kit-only` leaves out whatever is no clause of a kit,
+`--kit-whole` tells of clauses that something else deselects.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pilot-core")
     group.addoption("--kit-report", metavar="FILE", help="write each clause's verdict to FILE, one JSON object a line")
     group.addoption("--kit-only", action="store_true", help="run the clauses of conformance kits and nothing else")
+    group.addoption("--kit-whole", action="store_true", help="a clause that is deselected is an error in the report")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -81,8 +83,24 @@ class _Verdicts:
         self._file = Path(file) if file else None
         self._reports: dict[str, list[pytest.TestReport]] = {}
         self._opted_out: list[Verdict] = []
+        self._found: dict[type, str] = {}
         if self._file:
             self._file.write_text("", encoding="utf-8")
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Remember the class of a clause, before anything is deselected."""
+        cls = getattr(item, "cls", None)
+        if cls is not None and getattr(cls, "kind", None) and hasattr(cls, "does_not_apply"):
+            self._found.setdefault(cls, item.nodeid.rpartition("::")[0])
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Tell of the clauses that will not be run, where all of them should be."""
+        if not session.config.getoption("kit_whole", False):
+            return
+        chosen = {(getattr(item, "cls", None), getattr(item, "originalname", "")) for item in session.items}
+        for cls, place in self._found.items():
+            for name in sorted(name for name in dir(cls) if name.startswith("test_") and (cls, name) not in chosen):
+                self._write(_not_run(cls, name, place))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what was said of a test."""
@@ -95,6 +113,9 @@ class _Verdicts:
             return
         if verdict.outcome == "opted out":
             self._opted_out.append(verdict)
+        self._write(verdict)
+
+    def _write(self, verdict: Verdict) -> None:
         if self._file:
             with self._file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(asdict(verdict)) + "\n")
@@ -107,6 +128,20 @@ class _Verdicts:
                 terminalreporter.line(f"{verdict.kit} {verdict.clause}: {verdict.reason}")
 
 
+def _not_run(cls: type, name: str, place: str) -> Verdict:
+    """Return the verdict on a clause that was deselected."""
+    return Verdict(
+        kit=cls.kind,  # type: ignore[attr-defined]
+        plugin=f"{cls.kind}.?",  # type: ignore[attr-defined]
+        clause=name,
+        text=" ".join((getattr(cls, name).__doc__ or "").split("\n\n")[0].split()),
+        outcome="error",
+        reason="it was not run: pytest's options or a conftest.py of the project leave it out",
+        seconds=0.0,
+        test=f"{place}::{name}",
+    )
+
+
 def _verdict(reports: list[pytest.TestReport]) -> Verdict | None:
     """Return what the reports of one test come to, None for a test that is no clause."""
     told = [value for report in reports for name, value in report.user_properties if name == PROPERTY]
@@ -117,6 +152,9 @@ def _verdict(reports: list[pytest.TestReport]) -> Verdict | None:
     for report in reports:
         if report.failed:
             outcome, reason = "error" if report.when == "setup" else "failed", _failure(report)
+            break
+        if report.skipped and hasattr(report, "wasxfail"):
+            outcome, reason = "failed", f"{_failure(report)} (hidden by an xfail; say so in KIT_OPT_OUTS instead)"
             break
         if report.skipped:
             outcome, reason = _left_out(report)

@@ -148,6 +148,26 @@ def test_kit_only_runs_clauses_only(author):
     assert [verdict["clause"] for verdict in result.verdicts] == ["test_progress_is_told"]
 
 
+def test_kit_whole_tells_of_clauses_that_were_deselected(author):
+    result = author(STAGER + CLASS, "--kit-whole", "-k", "test_progress_is_told")
+    outcomes = {verdict["clause"]: verdict["outcome"] for verdict in result.verdicts}
+    assert outcomes.pop("test_progress_is_told") == "passed"
+    assert len(outcomes) > 60
+    assert set(outcomes.values()) == {"error"}
+    assert "a conftest.py of the project leave it out" in result.verdicts[0]["reason"]
+
+
+def test_an_xfail_hides_no_broken_clause(author):
+    broken = CLASS.replace(
+        "DirectoryStorage(tmp_path", 'DirectoryStorage(tmp_path / "s", "file:///nowhere"); (tmp_path'
+    )
+    text = broken.replace("(StagerKit):", '(StagerKit):\n    pytestmark = pytest.mark.xfail(reason="later")')
+    result = author(STAGER + text, "-k", "progress_is_told")
+    (verdict,) = result.verdicts
+    assert verdict["outcome"] == "failed"
+    assert verdict["reason"].endswith("(hidden by an xfail; say so in KIT_OPT_OUTS instead)")
+
+
 def test_an_unknown_entry_point_says_what_is_installed(author):
     text = 'class TestMine(StagerKit):\n    @pytest.fixture\n    def plugin(self):\n        return "stager.no-such"\n'
     result = author(text, "-k", "taken_by")
