@@ -248,7 +248,8 @@ class Kit:
         """Everything that it opts out of is a clause of this kit."""
         clauses = {name for name in dir(type(self)) if name.startswith("test_")}
         unknown = sorted(set(subject.opt_outs) - clauses)
-        assert not unknown, f"KIT_OPT_OUTS names what is no clause of the kit: {', '.join(unknown)}"
+        hint = "; a clause is left out whole, without [...]" if any("[" in name for name in unknown) else ""
+        assert not unknown, f"KIT_OPT_OUTS names what is no clause of the kit: {', '.join(unknown)}{hint}"
 
     def test_it_is_listed_as_ok(self, subject: Subject) -> None:
         """`pilot-core list-plugins --check` shows it as ok."""
