@@ -7,9 +7,14 @@ return False for others; which ones depends on the version of Python.
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["is_directory", "is_there"]
+from pilot_core.errors import HandledError
+
+__all__ = ["is_directory", "is_there", "scratch_directory"]
 
 
 def is_directory(path: Path) -> bool:
@@ -20,3 +25,16 @@ def is_directory(path: Path) -> bool:
 def is_there(path: Path) -> bool:
     """Say whether anything is at a path, as far as can be told; raises nothing."""
     return os.path.exists(path)  # noqa: PTH110  (it raises nothing)
+
+
+@contextmanager
+def scratch_directory(prefix: str) -> Iterator[Path]:
+    """Make a directory that is removed at the end; raises `HandledError` where there is no place for one."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise HandledError(
+            f"no directory for temporary files can be made ({error.strerror}); make room, or set TMPDIR"
+        ) from None
+    with made as name:
+        yield Path(name)

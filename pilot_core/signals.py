@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["listen"]
+__all__ = ["listen", "tidy_end"]
 
 
 def listen(numbers: Iterable[int], heard: Callable[[int], None]) -> None:
@@ -37,3 +38,28 @@ def listen(numbers: Iterable[int], heard: Callable[[int], None]) -> None:
 
 def _nothing(number: int, _: FrameType | None) -> None:
     """Do nothing: without a handler of Python's a signal would have its own effect."""
+
+
+@contextmanager
+def tidy_end() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end a command as Ctrl-C does: what it began is taken back, and nothing of it is left.
+
+    The exit code is 128+n. Not in the main thread, it does nothing; a signal that is ignored stays so (`nohup`).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+
+    def end(number: int, _: FrameType | None) -> None:
+        for each in numbers:  # once is enough: a second one must not end the tidying up
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)

@@ -27,7 +27,13 @@ def fresh_environment(folder: Path, target: Target, beside: Sequence[Path]) -> s
     It holds `pilot-core[testing]` as it runs here, the target, and the projects in `beside`; everything else that they
     need comes from pip's index. Raises `HandledError` with pip's own reason.
     """
-    venv.create(folder / "venv", with_pip=True)
+    try:
+        venv.create(folder / "venv", with_pip=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = (
+            error.strerror if isinstance(error, OSError) else "ensurepip failed; is there room?"
+        )
+        raise HandledError(f"a fresh environment cannot be made in {folder}: {reason}") from None
     python = str(folder / "venv" / "bin" / "python")
     what = [f"{_source(distribution('pilot-core'), folder)}[testing]"]
     what.append(str(target.project) if target.project else str(_source(distribution(target.name), folder)))

@@ -149,7 +149,7 @@ def _why(text: str, code: int) -> str:
 def how_ended(text: str, code: int) -> str:
     """Return in a few words how a run ended that did not come to its end; `text` is pytest's output."""
     if code == LEFT:
-        return "its process left without a word, as os._exit(0) does"
+        return "it ended before everything was tried, as by os._exit(0) or pytest.exit()"
     if code < 0:
         return f"its process was ended by {signal.Signals(-code).name}"
     return f"{''.join(text.strip().splitlines()[-1:])} (pytest's exit code {code})"

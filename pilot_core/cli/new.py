@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the project, print what to do next, and return the exit code."""
     from pilot_core.scaffold import check_answers, check_free, core_origin, template_of, write_project
     from pilot_core.scaffold.names import check_name
+    from pilot_core.signals import tidy_end
 
     template = template_of(arguments.kind)
     check_name(arguments.kind, arguments.name)
@@ -64,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_answers(arguments.kind, variables)
     check_free(entry_points, variables["dist_name"])
     files = template.files(variables)
-    project = write_project(arguments.directory, variables["dist_name"], files)
+    with tidy_end():
+        project = write_project(arguments.directory, variables["dist_name"], files)
     commands = _commands(project, core_origin().arguments("testing"))
     if arguments.json:
         told = {"schema": SCHEMA, "project": str(project.absolute()), "entry_points": entry_points}

@@ -72,12 +72,14 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     from pilot_core.logs import set_up_logging
     from pilot_core.replay import replay
+    from pilot_core.signals import tidy_end
 
     def watch(clock: Clock, redactor: Redactor) -> None:
         level = "critical" if arguments.log_level == "off" else arguments.log_level
         set_up_logging(sys.stderr, level, clock, redactor)
 
-    result = replay(arguments.recording, strict=not arguments.any_order, real=arguments.real, watch=watch)
+    with tidy_end():
+        result = replay(arguments.recording, strict=not arguments.any_order, real=arguments.real, watch=watch)
     if arguments.json:
         print(json.dumps(result.to_json(), indent=1))
     else:

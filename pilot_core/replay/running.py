@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from pilot_core.errors import BadInput, ConfigError, HandledError, PluginError
 from pilot_core.logs import HIDDEN, Redactor
 from pilot_core.pilot import Pilot
 from pilot_core.pilot_settings import PilotSettings
+from pilot_core.places import scratch_directory
 from pilot_core.recording.reading import Recording
 from pilot_core.replay.assembly import ReplayAssembly, Stage
 from pilot_core.replay.clock import ReplayClock
@@ -101,8 +101,8 @@ def replay(
     `BadInput` for a recording that cannot be replayed.
     """
     recording = Recording.read(folder)
-    with tempfile.TemporaryDirectory(prefix="pilot-core-replay-") as work:
-        machine = _same_machine(recording, Path(work))
+    with scratch_directory("pilot-core-replay-") as work:
+        machine = _same_machine(recording, work)
         script = Script(recording, Comparison(real=real, same=machine), strict=strict)
         cues = Cues(recording, script)
         clock = ReplayClock(recording.manifest.started, cues)
@@ -118,7 +118,7 @@ def replay(
         if watch:
             watch(clock, redactor)
         try:
-            code = _run(stage, _settings(recording, server.port, Path(work), real=real), redactor)
+            code = _run(stage, _settings(recording, server.port, work, real=real), redactor)
         finally:
             clock.close()
             server.close()

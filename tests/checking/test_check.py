@@ -5,10 +5,12 @@ import hashlib
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from importlib.metadata import distribution
 
 import pytest
@@ -194,3 +196,117 @@ def test_an_installed_distribution_can_be_made_a_wheel_again(tmp_path):
                 data = archive.read(name)
                 told = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
                 assert (digest, int(size)) == (f"sha256={told}", len(data))
+
+
+WITH_CALL = """
+import os, pytest, signal, sys
+from {module} import Quiet
+from pilot_core.testing import ExtensionKit
+
+class TestQuiet(ExtensionKit):
+    calls = []
+
+    @pytest.fixture
+    def plugin(self):
+        self.calls.append(1)
+        if len(self.calls) == 3:
+            CALL
+        return Quiet()
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "said"),
+    [
+        ("os._exit(0)", 1, "broke off: it ended before everything was tried, as by os._exit(0)"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", 1, "broke off: its process was ended by SIGSEGV"),
+        ("pytest.exit('enough', 0)", 1, "broke off: it ended before everything was tried"),
+    ],
+)
+def test_a_run_that_did_not_come_to_its_end_is_no_good_one(site, call, code, said):
+    site.add("pilot-extension-quiet", kit=WITH_CALL.replace("CALL", call))
+    done = site.check("pilot-extension-quiet")
+    assert done.returncode == code, done.stdout
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    document = json.loads(site.check("pilot-extension-quiet", "--json").stdout)
+    assert document["ok"] is False
+
+
+LEAVING = """
+import os, pathlib, pytest, signal
+from {module} import Quiet
+from pilot_core.testing import ExtensionKit
+
+class TestQuiet(ExtensionKit):
+    @pytest.fixture
+    def plugin(self):
+        started = pathlib.Path(os.environ["STARTED"])
+        if not started.exists() and not os.fork():
+            os.GROUP
+            started.write_text(str(os.getpid()))
+            signal.pause()
+        return Quiet()
+"""
+
+
+@pytest.mark.parametrize("group", ["getpgid(0)", "setsid()"])
+def test_a_process_that_a_plugin_leaves_behind_holds_nothing_up(site, tmp_path, group):
+    site.add("pilot-extension-quiet", kit=LEAVING.replace("GROUP", group))
+    started = tmp_path / "started"
+    done = subprocess.run(
+        [sys.executable, "-m", "pilot_core", "check", "pilot-extension-quiet"],
+        env={**site.environment(), "STARTED": str(started)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    left = int(started.read_text())
+    assert b" clauses in " in done.stdout
+    if group == "setsid()":
+        os.kill(left, signal.SIGKILL)
+    else:
+        with suppress(ProcessLookupError):
+            poller = select.poll()
+            poller.register(os.pidfd_open(left), select.POLLIN)
+            assert poller.poll()  # hangs while it lives
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_kit_too_and_leaves_nothing(site, tmp_path, number):
+    site.add("pilot-extension-quiet", kit=HANGING)
+    reached, scratch = tmp_path / "reached", tmp_path / "scratch"
+    os.mkfifo(reached)
+    scratch.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pilot_core", "check", "pilot-extension-quiet"],
+        env={**site.environment(), "REACHED": str(reached), "TMPDIR": str(scratch)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    kit = int(reached.read_text())
+    assert os.listdir(scratch)
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert (process.returncode, said) == (128 + number, "")
+    assert not os.listdir(scratch)
+    with pytest.raises(ProcessLookupError):
+        os.kill(kit, 0)
+
+
+def test_a_machine_without_a_place_for_temporary_files_is_one_line(site, tmp_path):
+    code = (
+        "import sys, tempfile\n"
+        "def no(*_, **__): raise FileNotFoundError(2, 'No usable temporary directory found')\n"
+        "tempfile.mkdtemp = no\n"
+        "from pilot_core.cli import main\n"
+        "sys.exit(main(['check', 'pilot-extension-quiet']))\n"
+    )
+    site.add("pilot-extension-quiet")
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=site.environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "no directory for temporary files can be made" in done.stderr
+    assert done.stderr.count("\n") == 1
