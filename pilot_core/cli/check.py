@@ -118,7 +118,8 @@ class _Printer:
 def _print_sum(target: Target, checked: Checked) -> None:
     """Print how many clauses had which outcome."""
     counts = checked.count()
-    parts = [f"{counts[name]} {WORDS.get(name, name)}" for name in sorted(counts)]
+    words = WORDS if counts.get("does not apply") == 1 else {**WORDS, "does not apply": "do not apply"}
+    parts = [f"{counts[name]} {words.get(name, name)}" for name in sorted(counts)]
     seconds = sum(verdict["seconds"] for verdict in checked.verdicts)
     name = f"{target.name} {target.version}".rstrip()
     print(f"{name}: {len(checked.verdicts)} clauses in {seconds:.1f} s: {', '.join(parts)}")
