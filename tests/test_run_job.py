@@ -376,7 +376,7 @@ def test_an_explanation_runs_and_makes_nothing(bench):
     assert (done.code, done.err) == (0, "")
     assert bench.tree() == before
     lines = done.out.splitlines()
-    assert lines[0] == "job 1: would run; nothing was run or made"
+    assert lines[0] == "job 1: would run; nothing was run or made, and no storage was asked"
     assert f"  1.  file  file://{bench.folder}/words.txt  (only: the only candidate)" in lines
     assert "payload     sort -o sorted.txt words.txt" in lines
     assert f"    ~ HOME={bench.folder}/job-1-XXXXXXXX/payload (was {bench.folder})" in lines
@@ -493,7 +493,7 @@ def test_an_explanation_has_what_extensions_make_of_the_command(bench):
 def test_an_explanation_tells_why_a_job_would_fail(bench, text, problem):
     done = bench.run(bench.write("job.toml", text), "--explain")
     assert done.code == 1
-    assert done.out.splitlines()[0] == "job 1: would fail; nothing was run or made"
+    assert done.out.splitlines()[0] == "job 1: would fail; nothing was run or made, and no storage was asked"
     assert problem in done.out.splitlines()[1]
 
 
