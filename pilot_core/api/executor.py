@@ -90,7 +90,11 @@ class PayloadResult:
     leftovers: int = 0
     """Processes that still lived after the payload's own end and were ended."""
     error: str = ""
-    """Why the payload could not be started (no such file, not executable ...); empty if it was."""
+    """Why the payload could not be started (no such file, not executable ...); empty if it was.
+
+    An executor that starts it through another program (a wrapper, a container) may learn of that by exit code 126 or
+    127 only, as shells have it: it claims the capability `shell-exit-codes` then, and tells that exit code instead.
+    """
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else the executor measured: plain JSON, for the journal."""
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -29,6 +29,9 @@ class ExecutorBase(Kit):
     """What every part of the executor kit has."""
 
     kind = "executor"
+    capabilities: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "shell-exit-codes": ("test_what_cannot_be_executed_is_the_payloads_error",)
+    }
 
     @pytest.fixture
     def provider(self, subject: Subject) -> Provider[Executor]:

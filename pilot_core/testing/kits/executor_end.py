@@ -342,7 +342,9 @@ class ExecutorEnd(ExecutorBase):
 def _gone_after(bench: Bench, who: str, trap: str, grace: float) -> float:
     """Return the seconds after which somebody was gone who was asked to end."""
     script = f"{trap}{WAIT}"
-    before, after = (script, "hold") if who == "payload" else (f"({script}; hold) &", "exit 3")
+    # a leftover has to be deaf before its parent goes
+    left = f"({script}; : > deaf; hold) & until [ -e deaf ]; do :; done"
+    before, after = (script, "hold") if who == "payload" else (left, "exit 3")
     running, gate = bench.at_gate(before=before, after=after, kill_grace=grace)
     begun = bench.clock.monotonic()
     gate.open()

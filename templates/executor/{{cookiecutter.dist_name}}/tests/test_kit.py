@@ -17,6 +17,6 @@ class Test{{ cookiecutter.__class }}(ExecutorKit):
     @pytest.fixture
     def settings(self) -> dict[str, object]:
         """The plugin's settings."""
-        # YOUR CODE: as a site sets them, or the kit does not see what you wrap payloads in; for example the image of
-        # a container in which /bin/sh, cat, env, ls, dd and setsid are
-        return {}
+        # YOUR CODE: as a site sets them: whatever wraps payloads is tested with them; for example the image of a
+        # container in which /bin/sh, cat, env, ls, dd, chmod, sleep and setsid are
+        return {"command": ("env",)}

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # YOUR CODE: what must be there, for example ("bin:bwrap",)
 REQUIRES: tuple[str, ...] = ()
+CAPABILITIES = frozenset({"shell-exit-codes"})
+"""A wrapper exits with 126 or 127 where it cannot execute a program. What is claimed here, the kit tests."""
 
 
 def make(settings: Settings, context: Context) -> {{ cookiecutter.__class }}:
@@ -31,4 +33,10 @@ def make(settings: Settings, context: Context) -> {{ cookiecutter.__class }}:
 @hookimpl
 def pilot_executors() -> Iterator[Provider[Executor]]:
     """Offer the executor."""
-    yield Provider(name="{{ cookiecutter.name }}", factory=make, settings=Settings, requires=REQUIRES)
+    yield Provider(
+        name="{{ cookiecutter.name }}",
+        factory=make,
+        settings=Settings,
+        requires=REQUIRES,
+        capabilities=CAPABILITIES,
+    )
