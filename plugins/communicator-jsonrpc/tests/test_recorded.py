@@ -281,6 +281,15 @@ def test_what_is_no_answer_of_json_rpc_is_not_taken_for_one(answer: Any, play: A
 
 
 @pytest.mark.parametrize(
+    "result", [{"commands": True}, {"commands": "tobekilled"}, {"pilot_secrets": "x"}, {"pilot_secrets": [1]}], ids=str
+)
+def test_an_answer_to_an_update_that_cannot_be_read_is_an_error(result: Any, play: Any) -> None:
+    server, _ = play(200, {"jsonrpc": "2.0", "result": result, "id": 1})
+    with pytest.raises(CommunicationError, match="cannot be read"):
+        server.update(JobUpdate(job_id=1, attempt=1, state="running", queue="KIT_QUEUE"))
+
+
+@pytest.mark.parametrize(
     ("code", "error"),
     [
         (-32700, RequestRefused),

@@ -61,9 +61,10 @@ class {{ cookiecutter.__class }}:
     def update(self, update: JobUpdate, *, cancel: CancelToken, deadline: Deadline) -> ServerAnswer:
         """Tell a job's state until the server has acknowledged it."""
         told = self._call("update", update.to_json(), cancel, deadline, repeat=True)
-        return ServerAnswer(
-            commands=tuple(map(str, told.get("commands") or ())), pilot_secrets=dict(told.get("pilot_secrets") or {})
-        )
+        commands, secrets = told.get("commands") or [], told.get("pilot_secrets") or {}
+        if not isinstance(commands, list) or not isinstance(secrets, dict):
+            raise CommunicationError("update: the server's answer cannot be read")
+        return ServerAnswer(commands=tuple(map(str, commands)), pilot_secrets=secrets)
 
     def job_status(self, job_ids: Sequence[int], *, cancel: CancelToken, deadline: Deadline) -> Sequence[JobStatus]:
         """Ask what the server believes of some jobs."""
