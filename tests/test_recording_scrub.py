@@ -154,6 +154,7 @@ def test_short_words_are_left_to_the_names_of_fields():
         "prog --password CANARY123 file",
         "prog --api-key='CANARY123' file",
         'prog --token="CANARY123" file',
+        """sh -c 'prog --token='"'"'CANARY123'"'"' file'""",
         "AWS_SECRET_ACCESS_KEY=CANARY123 prog",
         "Authorization: Basic Q0FOQVJZMTIz",
         "BEARER CANARY123",
@@ -196,6 +197,17 @@ def test_what_only_sounds_like_a_secret_is_kept(text):
         "prodDBlockToken": "DISK",
         "token_origin": "x",
     }
+
+
+@given(
+    st.lists(
+        st.sampled_from(["token", "=", "--", "-", " ", '"', "'", "\\", "x", ":", "{", "}", "[", "]", ",", "sig", "?"])
+    ).map("".join)
+)
+def test_json_stays_json_whatever_looks_like_a_secret_in_it(text):
+    value = {"a": text, "b": [text, {"c": json.dumps({text: text})}], text: 1}
+    assert isinstance(json.loads(Scrubber().body(json.dumps(value))), dict)
+    assert len(json.loads(Scrubber().text(json.dumps([text, text])))) == 2
 
 
 def test_a_long_word_is_gone_through_once():

@@ -57,11 +57,11 @@ _WORDS = (
     r"(?:api|private|access|secret)[_-]?key)"
 )
 _NAMED = re.compile(
-    # name=value in URLs, shells and options; --name value. A quote may stand between, escaped in JSON; the end of a
-    # value is left alone as soon as it could be one, so that JSON stays JSON. It begins where a word begins, or a
-    # long word would be gone through from each of its letters
-    rf"((?:(?<![\w.-])[\w.-]*{_WORDS}|(?<=[?&;])sig)=\\*[\"']?|(?<![\w-])--?[\w-]*{_WORDS} +\\*[\"']?(?!-))"
-    r"[^\s&;,\"'<>\\|()]+",
+    # name=value in URLs, shells and options; --name value. Quotes may stand between, those of shells in shells and of
+    # JSON too; the end of a value is left alone as soon as it could be one, so that JSON stays JSON. It begins where a
+    # word begins, or a long word would be gone through from each of its letters
+    rf"((?:(?<![\w.-])[\w.-]*{_WORDS}|(?<=[?&;])sig)=[\\\"']*|(?<![\w-])--?[\w-]*{_WORDS} +[\\\"']*(?!-))"
+    r"[^\s&;,\"'<>\\|():{}\[\]][^\s&;,\"'<>\\|()]*",
     re.IGNORECASE,
 )
 """A secret that has its name before it."""

@@ -546,6 +546,22 @@ def first_entry(recording):
     return json.loads((recording / "traffic.har").read_text())["log"]["entries"][0]
 
 
+def test_secrets_that_nobody_granted_stay_out_and_the_recording_replays(site, tmp_path):
+    (site.storage / "in.dat").write_bytes(b"x" * 100)
+    words = "--password canary-of-argv --api-key='canary-of-a-quote' https://s3.example/x?X-Amz-Signature=canary-of-url"
+    job = site.script(
+        f": {words}; echo --token canary-of-stdout; AWS_SECRET_ACCESS_KEY=canary-of-env cat in.dat > o",
+        inputs=["in.dat"],
+        outputs=["o"],
+    )
+    ended = site.run("--record", tmp_path / "recording", "--log-level", "debug")
+    assert ended.code == 0
+    assert site.job(job).status == "finished"
+    canaries = ("canary-of-argv", "canary-of-a-quote", "canary-of-url", "canary-of-env")
+    assert leaks(tmp_path / "recording", *canaries) == []
+    assert_replays(tmp_path / "recording")
+
+
 def test_the_password_of_a_proxy_stays_out(site, tmp_path):
     site.pilot["proxy"] = "http://canary-name:canary%2Fpassword@127.0.0.1:9"
     ended = site.run("--record", tmp_path / "recording", "--acquire-budget", 1)
