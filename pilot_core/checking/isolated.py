@@ -30,9 +30,7 @@ def fresh_environment(folder: Path, target: Target, beside: Sequence[Path]) -> s
     try:
         venv.create(folder / "venv", with_pip=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        reason = (
-            error.strerror if isinstance(error, OSError) else "ensurepip failed; is there room?"
-        )
+        reason = error.strerror if isinstance(error, OSError) else "ensurepip failed; is there room?"
         raise HandledError(f"a fresh environment cannot be made in {folder}: {reason}") from None
     python = str(folder / "venv" / "bin" / "python")
     what = [f"{_source(distribution('pilot-core'), folder)}[testing]"]
@@ -40,13 +38,24 @@ def fresh_environment(folder: Path, target: Target, beside: Sequence[Path]) -> s
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what, *map(str, beside)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        reason = lines[0].removeprefix("ERROR:").strip() if lines else f"exit code {done.returncode}"
         raise HandledError(
-            f"a fresh environment for {target.name} cannot be made: {reason}; "
+            f"a fresh environment for {target.name} cannot be made: {pips_reason(done.stderr, done.returncode)}; "
             "name projects that are on no index with --with DIRECTORY"
         )
     return python
+
+
+def pips_reason(text: str, code: int) -> str:
+    """Return in one line why pip failed, out of what it said on standard error.
+
+    What it could not find is the reason, even where it says so within the output of a build.
+    """
+    lines = [line.strip(" |│╰─>\N{MULTIPLICATION SIGN}") for line in text.splitlines()]
+    missing = [line for line in lines if "Could not find a version" in line or "No matching distribution" in line]
+    errors = [line for line in lines if line.startswith("ERROR")]
+    reason = next(iter([*missing, *errors, *filter(None, lines)]), f"exit code {code}").removeprefix("ERROR:").strip()
+    unreachable = any(line.startswith("WARNING: Retrying") for line in lines)
+    return f"{reason}; pip's index is out of reach" if unreachable else reason
 
 
 def _source(found: Distribution, folder: Path) -> Path:

@@ -15,7 +15,7 @@ from importlib.metadata import distribution
 
 import pytest
 
-from pilot_core.checking.isolated import repacked
+from pilot_core.checking.isolated import pips_reason, repacked
 
 CLAUSE = re.compile(r"^  (kept|FAILED|ERROR|opted out|does not apply|left out) +\d+\.\d\d s  (.+)$", re.MULTILINE)
 
@@ -310,3 +310,27 @@ def test_a_machine_without_a_place_for_temporary_files_is_one_line(site, tmp_pat
     assert done.returncode == 1
     assert "no directory for temporary files can be made" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+UNREACHABLE = """\
+WARNING: Retrying (Retry(total=4)) after connection broken by nobody
+  error: subprocess-exited-with-error
+  \N{BOX DRAWINGS LIGHT ARC UP AND RIGHT}> [2 lines of output]
+      ERROR: Could not find a version that satisfies the requirement hatchling
+      ERROR: No matching distribution found for hatchling
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "exit code 7"),
+        ("ERROR: one\nERROR: two\n", "one"),
+        (
+            UNREACHABLE,
+            "Could not find a version that satisfies the requirement hatchling; pip's index is out of reach",
+        ),
+    ],
+)
+def test_pips_reason_is_what_it_could_not_find(text, reason):
+    assert pips_reason(text, 7) == reason
