@@ -80,3 +80,14 @@ def test_a_body_that_was_cut_in_the_middle_of_a_secret_shows_none():
     body = decode(json.dumps({"x": 1, "secrets": f"a {CANARY} b"}).encode()[:-5], "application/json")
     assert body.kind == "text"
     assert "canary" not in Concealer().text(body.text)
+
+
+def test_a_password_in_a_url_is_hidden():
+    assert Concealer().text("davs://user:canary@se.example/x") == "davs://[hidden]@se.example/x"
+
+
+@pytest.mark.parametrize("name", ["db_password", "X-Rucio-Auth-Token", "aws_secret_access_key", "x-api-key"])
+def test_fields_and_headers_are_secret_by_the_end_of_their_name(name):
+    assert Concealer().value({name: "canary"}) == {name: "[hidden]"}
+    assert Concealer().headers({name: "canary"}) == {name: "[hidden]"}
+    assert Concealer().value({"prodDBlockToken": "DISK"}) == {"prodDBlockToken": "DISK"}

@@ -28,6 +28,8 @@ _FIELDS = frozenset(
     }
 )
 """Names of fields whose values are secrets, in lower case and without underscores."""
+_ENDS = ("password", "passphrase", "secretkey", "accesskey", "privatekey", "apikey", "authtoken")
+"""Ends of such names: `db_password`, `X-Rucio-Auth-Token`."""
 _SECRET_METHODS = frozenset(
     {
         *("getusersecrets", "setusersecrets", "setusersecret", "getkeypair", "getproxy", "getaccesstoken"),
@@ -40,6 +42,7 @@ _PATTERNS = (
     re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}(\.[\w-]*)?"),
     re.compile(r"-----BEGIN [A-Z ]*(PRIVATE KEY|CERTIFICATE)-----.*?(-----END [A-Z ]*-----|\Z)", re.DOTALL),
     re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"),
+    re.compile(r"(?<=://)[^\s/@\"'<>]+(?=@)"),
 )
 _IN_TEXT = re.compile(
     r"""(["']?\b(?:pilotSecrets|secrets|token|access_token|refresh_token|id_token|token_key|password|userProxy|secret)\b["']?
@@ -77,7 +80,7 @@ class Concealer:
         return {name: self._header(name, value) for name, value in headers.items()}
 
     def _header(self, name: str, value: str) -> str:
-        if name.lower() not in _HEADERS:
+        if name.lower() not in _HEADERS and not _is_secret(name):
             return self.text(value)
         scheme, space, _ = value.partition(" ")
         known = name.lower() == "authorization" and space and scheme.lower() in ("bearer", "basic")
@@ -104,12 +107,18 @@ class Concealer:
         return self.text(value) if isinstance(value, str) else value
 
     def _field(self, name: str, value: Any, secret: bool, depth: int) -> Any:
-        if _plain(name) in _FIELDS and value not in (None, "", "NULL", "{}", "None"):
+        if _is_secret(name) and value not in (None, "", "NULL", "{}", "None"):
             return HIDDEN
         if secret and isinstance(value, str):
             return self.text(value) if _plain(name) in _OPEN else self._value(value, True, depth - 1)
         return self._value(value, secret, depth - 1)
 
 
+def _is_secret(name: str) -> bool:
+    """Say whether a field or a header is a secret by its name."""
+    plain = _plain(name)
+    return plain in _FIELDS or plain.endswith(_ENDS)
+
+
 def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
+    return name.replace("_", "").replace("-", "").lower()
