@@ -7,11 +7,12 @@ from pilot_core.testing.kits.stager_in import StageInClauses
 from pilot_core.testing.kits.stager_midst import MidstClauses
 from pilot_core.testing.kits.stager_out import StageOutClauses
 from pilot_core.testing.kits.stager_stored import StoredClauses
+from pilot_core.testing.kits.stager_trouble import TroubleClauses
 
 __all__ = ["StagerKit"]
 
 
-class StagerKit(StageInClauses, MidstClauses, StageOutClauses, StoredClauses, ConductClauses):
+class StagerKit(StageInClauses, MidstClauses, StageOutClauses, StoredClauses, ConductClauses, TroubleClauses):
     """What a stager has to do. An author overrides `plugin` and `storage`.
 
     `storage` is a real storage that the stager reaches, at which the kit looks past the stager: a `DirectoryStorage`

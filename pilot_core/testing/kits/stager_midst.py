@@ -236,17 +236,24 @@ class MidstClauses(StagerBase):
             self.does_not_apply("the storage fixture has no stall()")
         stall(FILE, data_of(MIDWAY))
         begun, clock = Event(), SystemClock()
+        told: list[int] = []
+
+        def tell(done: int) -> None:
+            told.append(done)
+            begun.set()
 
         def cancel() -> None:
             clock.wait(begun, until=clock.monotonic() + 2.0)
+            seen = -1
+            while seen != len(told):  # until nothing moves any more
+                seen = len(told)
+                clock.wait(until=clock.monotonic() + 0.3)
             stage_in.cancel.cancel(REASON)
 
         caller = threading.Thread(target=cancel)
         caller.start()
         try:
-            refused(
-                lambda: stage_in.fetch(progress=lambda _: begun.set()), Cancelled, what="cancelling a stalled fetch"
-            )
+            refused(lambda: stage_in.fetch(progress=tell), Cancelled, what="cancelling a stalled fetch")
         finally:
             caller.join()
         stage_in.check_clean()

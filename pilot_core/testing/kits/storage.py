@@ -13,8 +13,9 @@ __all__ = ["DirectoryStorage", "Storage"]
 class Storage(Protocol):
     """A real storage that the stager under test reaches by URLs, and the kit without the stager.
 
-    One that can also be slow has a method `stall(name, data)`: a file that lies there, but of which only a part ever
-    arrives. The kit then tries whether a transfer that waits can be called off.
+    One that can be in trouble has further methods, and the kit further clauses: `stall(name, data)`, a file that lies
+    there, but of which only a part ever arrives; `cut(name, data)`, one of which half arrives before the connection
+    ends; `down()`, from now on the storage does not answer; `refuse()`, from now on it takes no credential.
     """
 
     def url(self, name: str) -> str:
