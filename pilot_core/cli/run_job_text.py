@@ -59,8 +59,10 @@ def explanation_text(found: Explanation) -> str:
     """Return what would be run, in the order in which it would be."""
     source = f" ({found.queue_source})" if found.queue_source else ""
     lines = [
-        (f"job {found.job_id}: {'would fail' if found.problems else 'would run'}; nothing was run or made, "
-        "and no storage was asked"),
+        (
+            f"job {found.job_id}: {'would fail' if found.problems else 'would run'}; nothing was run or made, "
+            "and no storage was asked"
+        ),
         *(f"problem     {_plain(problem)}" for problem in found.problems),
         f"queue       {found.queue}{source}",
         f"directory   {found.job_dir}",

@@ -104,9 +104,7 @@ class Host:
         hooks = sorted({implementation.hook for implementation in found})
         offers = tuple(offer(hook, provider) for hook, provider in sorted(offered.items()))
         told = tuple(one_line(str(warning.message)) for warning in said)
-        done = replace(
-            record, status=Status.OK, hooks=tuple(hooks), offers=offers, warnings=told, opt_outs=kept_out
-        )
+        done = replace(record, status=Status.OK, hooks=tuple(hooks), offers=offers, warnings=told, opt_outs=kept_out)
         return Admitted(done, offered)
 
     def _forget(self, record: Record) -> None:
