@@ -200,3 +200,28 @@ def test_the_kits_are_imported_when_they_are_asked_for():
         _ = pilot_core.testing.no_such_kit
     for name in pilot_core.testing.__all__:
         assert getattr(pilot_core.testing, name) is not None
+
+
+CLAIMS = STAGER.replace(
+    'schemes=frozenset({"file"})', 'schemes=frozenset({"file"}), capabilities=frozenset({"resume"})'
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "outcome", "said"),
+    [
+        ("", "failed", "the capability 'resume' is claimed and not tested"),
+        ('\n    capabilities = {"resume": ("test_it_resumes",)}\n', "failed", "there is no such test"),
+        (
+            '\n    capabilities = {"resume": ("test_it_resumes",)}\n    def test_it_resumes(self): pass\n',
+            "passed",
+            "",
+        ),
+    ],
+    ids=["claimed only", "named only", "tested"],
+)
+def test_a_capability_of_ones_own_needs_a_test_of_ones_own(author, more, outcome, said):
+    result = author(CLAIMS + CLASS + more, "-k", "capabilities_are_known")
+    (verdict,) = result.verdicts
+    assert verdict["outcome"] == outcome
+    assert said in verdict["reason"]

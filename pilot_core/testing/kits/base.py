@@ -238,10 +238,17 @@ class Kit:
         """What it claims to be able to do is claimed by a name that the kit has clauses for: claimed is tested."""
         for hook, provider in subject.providers.items():
             for capability in provider.capabilities:
-                known = {capability, f"{capability.partition(':')[0]}:*"} & set(self.capabilities)
-                assert known, (
-                    f"{hook}: the capability {capability!r} is claimed and not tested; "
-                    f"known: {', '.join(sorted(self.capabilities)) or 'none'}"
+                family = f"{capability.partition(':')[0]}:*"
+                clauses = self.capabilities.get(capability) or self.capabilities.get(family)
+                known, kit = ", ".join(sorted(self.capabilities)) or "none", type(self).__mro__[1].__name__
+                assert clauses, (
+                    f"{hook}: the capability {capability!r} is claimed and not tested (known: {known}); write a test in "
+                    f"{type(self).__name__} and name it there: "
+                    f"capabilities = {{**{kit}.capabilities, {capability!r}: ('test_...',)}}"
+                )
+                missing = [name for name in clauses if not callable(getattr(self, name, None))]
+                assert not missing, (
+                    f"{capability!r} is said to be tested by {', '.join(missing)}: there is no such test"
                 )
 
     def test_its_opt_outs_name_clauses(self, subject: Subject) -> None:
