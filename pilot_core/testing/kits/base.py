@@ -242,8 +242,8 @@ class Kit:
                 clauses = self.capabilities.get(capability) or self.capabilities.get(family)
                 known, kit = ", ".join(sorted(self.capabilities)) or "none", type(self).__mro__[1].__name__
                 assert clauses, (
-                    f"{hook}: the capability {capability!r} is claimed and not tested (known: {known}); write a test in "
-                    f"{type(self).__name__} and name it there: "
+                    f"{hook}: the capability {capability!r} is claimed and not tested (known: {known}); write a test "
+                    f"in {type(self).__name__} and name it there: "
                     f"capabilities = {{**{kit}.capabilities, {capability!r}: ('test_...',)}}"
                 )
                 missing = [name for name in clauses if not callable(getattr(self, name, None))]
