@@ -161,12 +161,20 @@ class TestQuiet(ExtensionKit):
 """
 
 
+INTERRUPTIBLE = """
+import signal, sys
+from pilot_core.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever it was inherited as
+sys.exit(main())
+"""
+
+
 def test_an_interrupt_ends_the_kit_too(site, tmp_path):
     site.add("pilot-extension-quiet", kit=HANGING)
     reached = tmp_path / "reached"
     os.mkfifo(reached)
     process = subprocess.Popen(
-        [sys.executable, "-m", "pilot_core", "check", "pilot-extension-quiet"],
+        [sys.executable, "-c", INTERRUPTIBLE, "check", "pilot-extension-quiet"],
         env={**site.environment(), "REACHED": str(reached)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -147,6 +147,7 @@ class Site:
     def run(self, *options, leaves=(), bug=False, **values):
         """Run a pilot to its end, and see that nothing is left of it but `leaves` in the work directory."""
         ended = self.start(*options, **values).wait(bug=bug)
+        print(ended.text)  # for whoever reads why a test failed
         self.check_clean(leaves)
         return ended
 

@@ -193,3 +193,7 @@ def test_the_running_server_leaves_word(tmp_path):
     (tmp_path / "server.json").write_text(json.dumps([1]))
     with pytest.raises(ConfigError, match=r"server\.json"):
         state.running()
+
+
+def test_no_two_tokens_are_the_same_even_in_one_second(server):
+    assert server.token(seconds=60) != server.token(seconds=60)

@@ -6,6 +6,8 @@ whether a new token would help.
 
 from __future__ import annotations
 
+import secrets
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -99,6 +101,8 @@ class TokenIssuer:
             "wlcg.groups": list(groups),
             "iat": int(min(now, now + seconds)),
             "exp": int(now + seconds),
+            # no two tokens are the same, also of one second (RFC 7519, 4.1.7)
+            "jti": secrets.token_hex(16),
             **(claims or {}),
         }
         return jwt.encode(content, self.key, algorithm="RS256", headers={"kid": self.key_id})
