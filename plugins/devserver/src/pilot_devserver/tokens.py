@@ -7,7 +7,6 @@ whether a new token would help.
 from __future__ import annotations
 
 import secrets
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
