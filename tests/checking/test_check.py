@@ -164,7 +164,10 @@ class TestQuiet(ExtensionKit):
 INTERRUPTIBLE = """
 import signal, sys
 from pilot_core.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever it was inherited as
+# whatever they were inherited as (nohup, a shell's background)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 sys.exit(main())
 """
 
@@ -287,7 +290,7 @@ def test_a_signal_ends_the_kit_too_and_leaves_nothing(site, tmp_path, number):
     os.mkfifo(reached)
     scratch.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-m", "pilot_core", "check", "pilot-extension-quiet"],
+        [sys.executable, "-c", INTERRUPTIBLE, "check", "pilot-extension-quiet"],
         env={**site.environment(), "REACHED": str(reached), "TMPDIR": str(scratch)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
