@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parent
 # pytest's import mode finds no module beside this one
 sys.path.insert(0, str(HERE))
 
-from harness import run_kit  # noqa: E402
+from harness import Nursery, run_kit  # noqa: E402
 
 KINDS = {path.parent.name: path for path in sorted(HERE.glob("*/kit_file.py"))}
 LEAST = {
@@ -32,9 +32,16 @@ LEAST = {
 MUTANTS = {kind: importlib.import_module(f"{kind}.faults").MUTANTS for kind in KINDS}
 
 
+@pytest.fixture(scope="session")
+def nursery():
+    made = Nursery()
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_correct_plugin_keeps_every_clause(kind, tmp_path):
-    verdicts = run_kit(KINDS[kind], tmp_path / "report")
+def test_the_correct_plugin_keeps_every_clause(kind, tmp_path, nursery):
+    verdicts = run_kit(nursery, KINDS[kind], tmp_path)
     wrong = [f"{v['clause']}: {v['outcome']}: {v['reason']}" for v in verdicts if v["outcome"] in {"failed", "error"}]
     assert not wrong, "\n".join(wrong)
 
@@ -43,8 +50,8 @@ def test_the_correct_plugin_keeps_every_clause(kind, tmp_path):
     ("kind", "mutant"),
     [pytest.param(kind, mutant, id=f"{kind}-{mutant.name}") for kind in KINDS for mutant in MUTANTS[kind]],
 )
-def test_a_planted_fault_is_noticed(kind, mutant, tmp_path):
-    verdicts = run_kit(KINDS[kind], tmp_path / "report", mutant=mutant.name, clauses=mutant.caught_by)
+def test_a_planted_fault_is_noticed(kind, mutant, tmp_path, nursery):
+    verdicts = run_kit(nursery, KINDS[kind], tmp_path, mutant=mutant.name, clauses=mutant.caught_by)
     noticed = {v["clause"].partition("[")[0] for v in verdicts if v["outcome"] == "failed"}
     missed = [clause for clause in mutant.caught_by if clause not in noticed]
     assert not missed, f"{mutant.fault}: not noticed by {', '.join(missed)}: {verdicts}"
