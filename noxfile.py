@@ -120,7 +120,8 @@ def together(session: nox.Session) -> None:
 def mutants(session: nox.Session) -> None:
     """Plant faults in correct plugins of every kind, one at a time, and see that the kits notice; prints the score."""
     install(session, ".[testing]", "pytest-xdist")
-    pytest(session, "tests/mutants", "-n", "2")
+    # four at a time: many wait, for a mutant that hangs or a grace that is too long
+    pytest(session, "tests/mutants", "-n", "4")
 
 
 @nox.session
