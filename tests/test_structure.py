@@ -258,3 +258,15 @@ def test_the_core_declares_what_it_ships(checkout):
     assert table["license"] == "Apache-2.0"
     assert (checkout.root / "LICENSE").read_text().lstrip().startswith("Apache License")
     assert (checkout.root / "pilot_core/py.typed").is_file()
+
+
+def test_the_kits_of_built_in_plugins_are_shipped(checkout):
+    """`pilot-core check pilot-core` finds them in an installed wheel, too."""
+    data = tomli.loads((checkout.root / "pyproject.toml").read_text())
+    shipped = data["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    kits = {path.relative_to(checkout.root).as_posix() for path in checkout.root.glob("tests/kits/test_*_kit.py")}
+    assert {name: target for name, target in shipped.items() if "/kits/" in name} == {
+        name: f"pilot_core/_kits/{name.rpartition('/')[2]}" for name in kits
+    }
+    for entry in data["project"]["entry-points"]["pilot_core.plugins.v1"]:
+        assert f"tests/kits/test_{entry.replace('.', '_').replace('-', '_')}_kit.py" in kits

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -97,12 +97,17 @@ def _installed(found: Distribution) -> Target:
     if project is not None:
         kits = _kits_below(project / "tests")
     else:
-        files = [Path(str(found.locate_file(file))) for file in found.files or () if KIT_FILE.fullmatch(file.name)]
+        files = [Path(str(found.locate_file(file))) for file in found.files or () if _is_kit(file)]
         kits = tuple(sorted(file for file in files if file.is_file()))
     if not kits:
         where = f"{project}/tests" if project else f"{name} {found.version}"
         raise PluginError(f"{where} has no conformance kit (test_kit.py); {WRITE_ONE}")
     return Target(name, found.version, project, kits)
+
+
+def _is_kit(file: PurePath) -> bool:
+    """Say whether an installed file has kits; a template of one (`{{...}}/tests/test_kit.py`) is none yet."""
+    return bool(KIT_FILE.fullmatch(file.name)) and "{{" not in str(file)
 
 
 def _kits_below(folder: Path) -> tuple[Path, ...]:

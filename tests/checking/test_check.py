@@ -345,3 +345,13 @@ WARNING: Retrying (Retry(total=4)) after connection broken by nobody
 )
 def test_pips_reason_is_what_it_could_not_find(text, reason):
     assert pips_reason(text, 7) == reason
+
+
+def test_the_template_of_a_kit_is_none(site):
+    info = site.add("pilot-extension-quiet")
+    template = site.path / "pilot_extension_quiet" / "{{x}}" / "test_kit.py"
+    template.parent.mkdir()
+    template.write_text("class Test{{ x }}: pass")
+    with (info / "RECORD").open("a") as record:
+        record.write("pilot_extension_quiet/{{x}}/test_kit.py,,\n")
+    assert site.check("pilot-extension-quiet", "--failed").returncode == 0
