@@ -223,7 +223,8 @@ class ExecutorEnd(ExecutorBase):
             trap "" TERM HUP
             setsid './{ODD_NAME}' &
             cat hold & setsid cat hold & (setsid sh -c "{WAIT}; hold" &)
-            env -i PATH=$PATH setsid sh -c ': {bench.mark}; {WAIT}; hold' &
+            env -i PATH=$PATH setsid sh -c ': {bench.mark}; {WAIT}; : > bare; hold' &
+            until [ -e bare ]; do :; done  # or it may still have the environment when the payload ends
             (sh -c 'trap "" TERM HUP; setsid sh -c ": {bench.mark}; {WAIT}; (hold) & hold" &' &)
             cd /; cat "$OLDPWD/hold" & cd "$OLDPWD"
         """
