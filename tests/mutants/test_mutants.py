@@ -29,6 +29,7 @@ LEAST = {
     "watchdog_time": 10,
 }
 """How many faults a kind's kit has to be tried with, at the least."""
+TRIES = 3
 MUTANTS = {kind: importlib.import_module(f"{kind}.faults").MUTANTS for kind in KINDS}
 
 
@@ -50,11 +51,19 @@ def test_the_correct_plugin_keeps_every_clause(kind, tmp_path, nursery):
     ("kind", "mutant"),
     [pytest.param(kind, mutant, id=f"{kind}-{mutant.name}") for kind in KINDS for mutant in MUTANTS[kind]],
 )
-def test_a_planted_fault_is_noticed(kind, mutant, tmp_path, nursery):
-    verdicts = run_kit(nursery, KINDS[kind], tmp_path, mutant=mutant.name, clauses=mutant.caught_by)
-    noticed = {v["clause"].partition("[")[0] for v in verdicts if v["outcome"] == "failed"}
-    missed = [clause for clause in mutant.caught_by if clause not in noticed]
-    assert not missed, f"{mutant.fault}: not noticed by {', '.join(missed)}: {verdicts}"
+def test_a_planted_fault_is_noticed(kind, mutant, tmp_path, nursery, record_property):
+    """By each clause that it names. Faults that are races show by chance: they get more tries, and that is told."""
+    missed = list(mutant.caught_by)
+    for number in range(TRIES):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        verdicts = run_kit(nursery, KINDS[kind], folder, mutant=mutant.name, clauses=missed)
+        noticed = {v["clause"].partition("[")[0] for v in verdicts if v["outcome"] == "failed"}
+        missed = [clause for clause in missed if clause not in noticed]
+        if not missed:
+            record_property("tries", number + 1)
+            return
+    pytest.fail(f"{mutant.fault}: not noticed in {TRIES} tries by {', '.join(missed)}: {verdicts}")
 
 
 @pytest.mark.parametrize("kind", KINDS)
