@@ -90,7 +90,7 @@ def run_kit(
     try:
         nursery.run({**order, "arguments": [*options, *tests]})
     except TimeoutError:
-        raise AssertionError(f"the kit did not come to an end within {TIME:g} s: {mutant or 'reference'}") from None
+        raise TimeoutError(f"the kit did not come to an end within {TIME:g} s: {mutant or 'reference'}") from None
     verdicts = [json.loads(line) for line in report.read_text().splitlines()]
     assert verdicts, f"no verdict:\n{output.read_text()}"
     return verdicts
