@@ -13,6 +13,7 @@ from pilot_core._version import __version__
 if TYPE_CHECKING:
     from pilot_core.api.cancel import CancelToken, Deadline
     from pilot_core.api.catalog import ReplicaCatalog
+    from pilot_core.api.checksums import Checksum, Digest
     from pilot_core.api.clock import Clock, Event, SystemClock, Waitable
     from pilot_core.api.communicator import (
         Acquired,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pilot_core.api.executor import Executor, Payload, PayloadHandle, PayloadResult, PayloadSpec
     from pilot_core.api.job import BadJob, InputFile, Job, OutputFile, Step
     from pilot_core.api.launcher import LaunchedPilot, Launcher, LaunchRequest
+    from pilot_core.api.passage import Incoming, Outgoing
     from pilot_core.api.provider import KINDS, Context, NoSettings, Provider, Stagers
     from pilot_core.api.queue import Queue, QueueSource, Storage, deterministic_path
     from pilot_core.api.server import (
@@ -96,6 +98,7 @@ __all__ = [
     "BearerToken",
     "CancelToken",
     "Cancelled",
+    "Checksum",
     "ChecksumMismatch",
     "ClientCertificate",
     "Clock",
@@ -107,6 +110,7 @@ __all__ = [
     "CredentialSource",
     "Deadline",
     "Diagnosis",
+    "Digest",
     "Event",
     "Exchange",
     "Executor",
@@ -119,6 +123,7 @@ __all__ = [
     "FinishedPayload",
     "HandledError",
     "Identity",
+    "Incoming",
     "InputFile",
     "Job",
     "JobDescriptionError",
@@ -137,6 +142,7 @@ __all__ = [
     "NoSettings",
     "NoSpace",
     "Outcome",
+    "Outgoing",
     "OutputFile",
     "Payload",
     "PayloadCommand",
@@ -191,6 +197,7 @@ __all__ = [
 _HOME = {
     "pilot_core.api.cancel": "CancelToken Deadline",
     "pilot_core.api.catalog": "ReplicaCatalog",
+    "pilot_core.api.checksums": "Checksum Digest",
     "pilot_core.api.clock": "Clock Event SystemClock Waitable",
     "pilot_core.api.communicator": """
         Acquired Communicator FileReport JobReader JobRequest JobStatus JobUpdate ServerAnswer WorkerNode WorkerStatus
@@ -200,6 +207,7 @@ _HOME = {
     "pilot_core.api.executor": "Executor Payload PayloadHandle PayloadResult PayloadSpec",
     "pilot_core.api.job": "BadJob InputFile Job OutputFile Step",
     "pilot_core.api.launcher": "LaunchedPilot Launcher LaunchRequest",
+    "pilot_core.api.passage": "Incoming Outgoing",
     "pilot_core.api.provider": "KINDS Context NoSettings Provider Stagers",
     "pilot_core.api.queue": "Queue QueueSource Storage deterministic_path",
     "pilot_core.api.server": """

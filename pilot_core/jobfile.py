@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from pilot_core.api.checksums import parse
 from pilot_core.api.job import InputFile, Job, OutputFile, Step
-from pilot_core.checksums import parse
 from pilot_core.errors import BadInput, JobDescriptionError
 from pilot_core.payload import plain_name
 from pilot_core.settings import did_you_mean

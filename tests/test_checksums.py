@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilot_core.checksums import DIGITS, Checksum, Digest, normalise, parse
+from pilot_core.api.checksums import DIGITS, Checksum, Digest, normalise, parse
 
 
 def test_known_values():

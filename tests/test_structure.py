@@ -16,8 +16,8 @@ LAYERS = (
     ("_version", "errors"),
     ("api",),
     ("hookspecs",),
-    ("settings", "journal", "logs", "checksums", "cleanup", "places", "selection", "signals", "plugins"),
-    ("phases", "jobdir"),
+    ("settings", "journal", "logs", "cleanup", "places", "selection", "signals", "plugins"),
+    ("phases", "jobdir", "routes"),
     ("supervision", "staging", "reporting", "heartbeat", "payload", "joblog", "outputs", "node"),
     ("services", "payloadrun", "delivery"),
     ("jobrun",),
@@ -48,7 +48,6 @@ BUILTIN = {"", "api", "errors", "hookspecs"}
 
 BUILTIN_MORE = {
     "process_executor": {"supervision"},
-    "file_stager": {"checksums"},
 }
 """What single built-in plugins may import besides."""
 

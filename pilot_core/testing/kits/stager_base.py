@@ -17,9 +17,9 @@ from urllib.parse import quote
 import pytest
 
 from pilot_core.api.cancel import CancelToken, Deadline
+from pilot_core.api.checksums import DIGITS
 from pilot_core.api.clock import SystemClock
 from pilot_core.api.staging import FetchRequest, FileStat, StoreRequest, TransferResult
-from pilot_core.checksums import DIGITS
 from pilot_core.errors import AuthError, Cancelled, HandledError, TransferError
 from pilot_core.testing.kits.base import Kit
 from pilot_core.testing.kits.canary import CANARY, shows_secret

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pilot_core.checksums import DIGITS
+from pilot_core.api.checksums import DIGITS
 from pilot_core.errors import Cancelled, ChecksumMismatch, SourceNotFound, TransferError
 from pilot_core.testing.kits.stager_base import (
     ANY,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pilot_core.checksums import DIGITS
+from pilot_core.api.checksums import DIGITS
 from pilot_core.errors import (
     ChecksumMismatch,
     HandledError,

@@ -33,7 +33,7 @@ from pilot_core import (
     TransientError,
     setting,
 )
-from pilot_core.checksums import Digest
+from pilot_core.api.checksums import Digest
 
 BYTES, STORED = "test_the_very_bytes_are_fetched", "test_the_very_bytes_are_stored"
 MUTANTS = []

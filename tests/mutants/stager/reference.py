@@ -25,7 +25,7 @@ from pilot_core import (
     shown_url,
 )
 from pilot_core import ChecksumMismatch as WrongChecksum
-from pilot_core.checksums import Digest, parse
+from pilot_core.api.checksums import Digest, parse
 
 BLOCK = 1 << 20
 CAPABILITIES = frozenset({"checksum:adler32", "checksum:md5"})

@@ -26,7 +26,7 @@ from pilot_core import (
     hookimpl,
     shown_url,
 )
-from pilot_core.checksums import Digest, parse
+from pilot_core.api.checksums import Digest, parse
 
 BLOCK = 1 << 18
 CAPABILITIES = frozenset({"checksum:adler32", "checksum:md5"})

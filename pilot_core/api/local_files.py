@@ -169,6 +169,23 @@ class Source:
         """Size in bytes when it was opened."""
         return self._found.st_size
 
+    def blocks(self, length: int = 1 << 20) -> Iterator[memoryview]:
+        """Yield the file from its first byte, in blocks that are valid until the next is asked for.
+
+        Raises `TransientError` for a file that somebody writes to meanwhile; one that grows for ever ends, too.
+        """
+        # one byte more than expected shows that the file grew
+        buffer = memoryview(bytearray(min(length, self.size + 1)))
+        done = 0
+        while True:
+            with translated(f"{self.what}: cannot be read", self.place):
+                count = os.preadv(self.descriptor, (buffer,), done)
+            done += count
+            if not count or done > self.size:
+                break
+            yield buffer[:count]
+        self.check_unchanged(done)
+
     def check_unchanged(self, size: int) -> None:
         """Raise `TransientError` unless the `size` bytes that were read are still the whole file."""
         with translated(f"{self.what}: cannot be read", self.place):
@@ -227,6 +244,24 @@ class Partial:
         with translated(f"{self.what}: cannot be looked at", self.place), suppress(FileNotFoundError):
             os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
             raise self._exists()
+
+    def write(self, block: bytes | bytearray | memoryview) -> None:
+        """Write a whole block after what is there; raises transfer errors."""
+        left = memoryview(block)
+        with translated(f"{self.what}: cannot be written", self.place):
+            while left:
+                left = left[os.write(self.descriptor, left) :]
+
+    def flush(self) -> None:
+        """Make what was written safe on disk; raises transfer errors."""
+        with translated(f"{self.what}: cannot be written", self.place):
+            os.fsync(self.descriptor)
+
+    def empty(self) -> None:
+        """Take back what was written."""
+        with translated(f"{self.what}: cannot be written", self.place):
+            os.ftruncate(self.descriptor, 0)
+            os.lseek(self.descriptor, 0, os.SEEK_SET)
 
     def publish(self, *, replace: bool) -> None:
         """Give the complete file its mode (0644) and its name; whatever had the name is not followed."""
