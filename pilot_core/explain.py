@@ -183,7 +183,7 @@ class Explainer:
             size=file.size,
             checksum=file.checksum,
             seconds_allowed=time_allowed(file.size),
-            choices=self._choices("read", file.lfn, lambda: self.mover.sources(file), problems, plugins),
+            choices=self._choices("read", file.lfn, lambda: self.mover.routes.sources(file), problems, plugins),
         )
 
     def _output(
@@ -194,7 +194,7 @@ class Explainer:
             lfn=file.lfn,
             local=str(folder / file.lfn),
             choices=self._choices(
-                activity, file.lfn, lambda: self.mover.destinations(file, activity), problems, plugins
+                activity, file.lfn, lambda: self.mover.routes.destinations(file, activity), problems, plugins
             ),
         )
 

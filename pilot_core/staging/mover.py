@@ -1,4 +1,4 @@
-"""Bringing files in and out: candidates in order, retry and fallback by the error's class, a ledger of attempts."""
+"""Moving one file: candidates in order, retry and fallback by the error's class, a ledger of attempts."""
 
 from __future__ import annotations
 
@@ -11,22 +11,10 @@ from typing import TYPE_CHECKING, Any
 from pilot_core.api.cancel import Deadline
 from pilot_core.api.staging import FetchRequest, Replica, StoreRequest, TransferAttempt, TransferResult
 from pilot_core.api.url import shown_url, without_password
-from pilot_core.errors import (
-    AuthError,
-    BackendUnavailable,
-    Cancelled,
-    ChecksumMismatch,
-    HandledError,
-    JobDescriptionError,
-    NoSpace,
-    PilotErrorCode,
-    PluginError,
-    SourceNotFound,
-    TransferError,
-    TransferTimeout,
-    TransientError,
-)
-from pilot_core.selection import Candidate, NextStep, candidates, explain, next_step, remaining, scheme_of
+from pilot_core.errors import HandledError, PluginError, SourceNotFound, TransientError
+from pilot_core.routes import Routes
+from pilot_core.selection import Candidate, NextStep, candidates, explain, next_step, remaining
+from pilot_core.staging.telling import no_stager, telling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,12 +24,11 @@ if TYPE_CHECKING:
     from pilot_core.api.job import InputFile, OutputFile
     from pilot_core.api.queue import Queue
     from pilot_core.api.staging import StageIn, StageOut
-    from pilot_core.plugins import Loaded, Registry
+    from pilot_core.plugins import Loaded
     from pilot_core.selection import Verdict
+    from pilot_core.staging.backends import Backends
 
-_log = logging.getLogger(__name__)
-
-__all__ = ["Backends", "Mover", "no_stager", "time_allowed"]
+__all__ = ["FIRST_PAUSE", "LONGEST_PAUSE", "START_ALLOWANCE", "TRIES", "Mover", "time_allowed"]
 
 HOOKS = {"read": "pilot_stagein", "write": "pilot_stageout", "log": "pilot_stageout"}
 """The hook that serves an activity."""
@@ -54,91 +41,11 @@ SLOWEST_RATE = 256 * 1024
 """Bytes a second below which a transfer is given up."""
 START_ALLOWANCE = 600.0
 """Seconds that every transfer may take on top, for tapes to turn and servers to wake."""
-OUT_CODES: dict[type[HandledError], PilotErrorCode] = {
-    NoSpace: PilotErrorCode.NOREMOTESPACE,
-    TransferTimeout: PilotErrorCode.STAGEOUTTIMEOUT,
-    AuthError: PilotErrorCode.STAGEOUTAUTHENTICATIONFAILURE,
-    SourceNotFound: PilotErrorCode.NOSUCHFILE,
-    ChecksumMismatch: PilotErrorCode.PUTADMISMATCH,
-}
-"""The pilot error codes of stage-out where they differ from those of stage-in."""
 
 
 def time_allowed(size: int | None) -> float:
     """Return the seconds that moving a file of `size` bytes may take."""
     return START_ALLOWANCE + (size or 0) / SLOWEST_RATE
-
-
-class Backends:
-    """The stagers of this pilot: found by scheme, made once."""
-
-    def __init__(self, registry: Registry, queue: Queue, make: Callable[[str, str, str], Any]) -> None:
-        self._registry = registry
-        self._made: dict[tuple[str, str], Any] = {}
-        self._make = make
-        named = [name for names in queue.stagers.values() for name in names]
-        named += [name for storage in queue.storages.values() for name in storage.stagers]
-        self._named = tuple(dict.fromkeys(named))
-        self._urls = [storage.url for storage in queue.storages.values()]
-
-    def load(self) -> None:
-        """Make the stagers of all the queue's storages: before a job is taken, not in the middle of one.
-
-        One that does not work is left to the others of its scheme. Raises `HandledError` if there are no others, or
-        for one that the queue names and that is missing or cannot be imported.
-        """
-        for hook in ("pilot_stagein", "pilot_stageout"):
-            for url in self._urls:
-                self._try(hook, self.stagers(hook, [url]))
-
-    def _try(self, hook: str, stagers: Sequence[Loaded[Any]]) -> None:
-        """Make stagers; raises the last one's error if none of them can be made."""
-        errors: list[HandledError] = []
-        for stager in stagers:
-            try:
-                self.instance(hook, stager.name)
-            except HandledError as error:
-                _log.warning("%s", error)
-                errors.append(error)
-        if errors and len(errors) == len(stagers):
-            raise errors[-1]
-
-    def stagers(self, hook: str, urls: Sequence[str]) -> list[Loaded[Any]]:
-        """Return the stagers that may serve `urls`, as the selection wants them."""
-        schemes = dict.fromkeys(scheme_of(url) for url in urls)
-        found: dict[str, Loaded[Any]] = {}
-        for scheme in schemes:
-            for loaded in self._registry.stagers(hook, scheme, self._named):
-                found[loaded.name] = loaded
-        return list(found.values())
-
-    def instance(self, hook: str, name: str) -> Any:
-        """Return the one instance of a stager for a hook; raises `HandledError`."""
-        key = (hook, name)
-        if key not in self._made:
-            self._made[key] = self._make("stager", name, hook)
-        return self._made[key]
-
-    def stage_in(self, url: str) -> StageIn:
-        """Return the stager that reads from a URL, for one that stands before it; raises `BackendUnavailable`."""
-        found: StageIn = self._serving("pilot_stagein", url)
-        return found
-
-    def stage_out(self, url: str) -> StageOut:
-        """Return the stager that writes to a URL, for one that stands before it; raises `BackendUnavailable`."""
-        found: StageOut = self._serving("pilot_stageout", url)
-        return found
-
-    def _serving(self, hook: str, url: str) -> Any:
-        """Return the first stager, by priority and name, that serves a URL and can be made."""
-        error: HandledError | None = None
-        for stager in sorted(self.stagers(hook, [url]), key=lambda loaded: (loaded.priority, loaded.name)):
-            try:
-                return self.instance(hook, stager.name)
-            except HandledError as failure:
-                error = failure
-        what = f"no stager here serves {scheme_of(url) or 'it'}" if error is None else str(error)
-        raise BackendUnavailable(f"{shown_url(url)}: {what}")
 
 
 class Mover:
@@ -152,8 +59,10 @@ class Mover:
         clock: Clock,
         log: logging.LoggerAdapter[logging.Logger],
         listener: Callable[[TransferAttempt], None],
+        routes: Routes | None = None,
     ) -> None:
         self.ledger: list[TransferAttempt] = []
+        self.routes = routes or Routes(queue)
         self._queue = queue
         self._backends = backends
         self._clock = clock
@@ -161,35 +70,7 @@ class Mover:
         self._listener = listener
         self._unhealthy: set[str] = set()
 
-    # -- where to, and by what -----------------------------------------------------------------------------------
-
-    def sources(self, file: InputFile) -> list[Replica]:
-        """Return where an input may be read, in order; raises `TransferError` if there is no such place."""
-        queue = self._queue
-        places = [file.rse] if file.rse in queue.storages else list(queue.read)
-        replicas = self._replicas(places, file.scope, file.lfn)
-        if not replicas:
-            raise TransferError(
-                f"input {file.lfn}: queue {queue.name} has no storage to read it from"
-                + (f"; add [queues.{queue.name}.storages.{file.rse}]" if file.rse else " (queue's `read` is empty)"),
-                error_code=PilotErrorCode.NOSTORAGEPROTOCOL,
-            )
-        return replicas
-
-    def destinations(self, file: OutputFile, activity: str) -> list[Replica]:
-        """Return where an output or the log (`activity`: write or log) may be stored, in order; raises likewise."""
-        queue = self._queue
-        places = [file.rse] if file.rse in queue.storages else []
-        if not places or activity == "log":
-            places += (queue.log or queue.write) if activity == "log" else queue.write
-        replicas = self._replicas(places, file.scope, file.lfn)
-        if not replicas:
-            raise TransferError(
-                f"output {file.lfn}: queue {queue.name} has no storage to write it to"
-                + (f"; add [queues.{queue.name}.storages.{file.rse}]" if file.rse else " (queue's `write` is empty)"),
-                error_code=PilotErrorCode.NOSTORAGEPROTOCOL,
-            )
-        return replicas
+    # -- by what -------------------------------------------------------------------------------------------------
 
     def explain(self, activity: str, replicas: Sequence[Replica]) -> list[Verdict[Loaded[Any]]]:
         """Return what would be tried, in order, and what would not, each with the rule that says so."""
@@ -199,7 +80,7 @@ class Mover:
 
     def bring_in(self, file: InputFile, destination: Path, *, cancel: CancelToken) -> TransferResult:
         """Fetch an input, verified against what the catalogue knows of it. Raises `TransferError`, `AuthError`."""
-        replicas = self.sources(file)
+        replicas = self.routes.sources(file)
 
         def fetch(backend: StageIn, replica: Replica, deadline: Deadline) -> TransferResult:
             request = FetchRequest(url=replica.url, destination=destination, size=file.size, checksum=file.checksum)
@@ -212,7 +93,7 @@ class Mover:
         self, file: OutputFile, source: Path, activity: str, *, cancel: CancelToken
     ) -> tuple[TransferResult, str]:
         """Store an output or the log; returns what was stored and the RSE. Raises as `bring_in`."""
-        replicas = self.destinations(file, activity)
+        replicas = self.routes.destinations(file, activity)
 
         def store(backend: StageOut, replica: Replica, deadline: Deadline) -> TransferResult:
             request = StoreRequest(source=source, url=replica.url)
@@ -244,21 +125,6 @@ class Mover:
                 self._log.info("%s removed from the storage", shown_url(url))
                 return
         self._log.warning("%s stays on the storage: %s", shown_url(url), why)
-
-    def _replicas(self, places: Sequence[str], scope: str, lfn: str) -> list[Replica]:
-        """Return where a file lies, or goes, on the named storages, in their order.
-
-        Raises `JobDescriptionError` for a scope that would lead out of a storage, or that is needed and not there.
-        """
-        storages = [self._queue.storages[rse] for rse in dict.fromkeys(places) if rse in self._queue.storages]
-        if not scope and any(storage.layout == "rucio" for storage in storages):
-            raise JobDescriptionError(f"file {lfn}: has no scope, which the storage's layout (rucio) needs")
-        if scope in {".", ".."} or "/" in scope or not scope.isprintable():
-            raise JobDescriptionError(f"file {lfn}: scope {scope[:80]!r} is not the name of a Rucio scope")
-        return [
-            Replica(url=storage.url_of(scope, lfn), rse=storage.rse, order=order)
-            for order, storage in enumerate(storages)
-        ]
 
     def _candidates(self, activity: str, replicas: Sequence[Replica]) -> list[Candidate[Loaded[Any]]]:
         """Return what to try, in order."""
@@ -300,7 +166,7 @@ class Mover:
             if step in {NextStep.NEXT_BACKEND, NextStep.PLUGIN_BUG}:
                 self._unhealthy.add(candidate.stager.name)
             queue, tries = remaining(queue, candidate, step), 0
-        raise _telling(errors, transfer)
+        raise telling(errors, out=transfer.hook == "pilot_stageout")
 
     def _try(self, transfer: _Transfer, candidate: Candidate[Loaded[Any]], cancel: CancelToken) -> TransferResult:
         """Make one attempt and enter it into the ledger; raises `HandledError` only."""
@@ -372,40 +238,8 @@ class _Transfer:
     call: Callable[[Any, Replica, Deadline], TransferResult]
 
 
-def no_stager(lfn: str, replicas: Sequence[Replica]) -> BackendUnavailable:
-    """Return the error for a file that nothing installed here can move."""
-    schemes = ", ".join(sorted({scheme_of(replica.url) for replica in replicas}))
-    return BackendUnavailable(
-        f"{lfn}: no stager here serves {schemes}; "
-        f"'pilot-core list-plugins --why {shown_url(replicas[0].url)}' shows what there is",
-        error_code=PilotErrorCode.NOSTORAGEPROTOCOL,
-    )
-
-
 def _checked(result: object) -> TransferResult:
     """Return what a backend returned, if that is what it has to return; raises `TypeError`."""
     if not isinstance(result, TransferResult):
         raise TypeError(f"it returned {type(result).__name__}, not TransferResult")
     return result
-
-
-def _telling(errors: Sequence[HandledError], transfer: _Transfer) -> HandledError:
-    """Return the error to report: a refused credential if there was one, else the first, with the right code."""
-    error = next((e for e in errors if isinstance(e, AuthError)), errors[0])
-    if isinstance(errors[-1], (NoSpace, Cancelled)):
-        error = errors[-1]
-    if error.error_code == type(error).error_code:
-        error.error_code = _code(error, out=transfer.hook == "pilot_stageout")
-    if len(errors) > 1:
-        error.args = (f"{error} (first of {len(errors)} attempts)",) if error is errors[0] else error.args
-    return error
-
-
-def _code(error: HandledError, *, out: bool) -> PilotErrorCode:
-    """Return the pilot error code of a failed transfer; PanDA tells the two ways apart."""
-    if not out:
-        return PilotErrorCode.STAGEINAUTHENTICATIONFAILURE if isinstance(error, AuthError) else error.error_code
-    for kind, code in OUT_CODES.items():
-        if isinstance(error, kind):
-            return code
-    return PilotErrorCode.STAGEOUTFAILED if isinstance(error, TransferError) else error.error_code
