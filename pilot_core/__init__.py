@@ -12,7 +12,7 @@ from pilot_core._version import __version__
 
 if TYPE_CHECKING:
     from pilot_core.api.cancel import CancelToken, Deadline
-    from pilot_core.api.catalog import ReplicaCatalog
+    from pilot_core.api.catalog import HearsTransfers, NamesDestinations, ReplicaCatalog, SeenFromQueue
     from pilot_core.api.checksums import Checksum, Digest
     from pilot_core.api.clock import Clock, Event, SystemClock, Waitable
     from pilot_core.api.communicator import (
@@ -122,6 +122,7 @@ __all__ = [
     "FileStat",
     "FinishedPayload",
     "HandledError",
+    "HearsTransfers",
     "Identity",
     "Incoming",
     "InputFile",
@@ -139,6 +140,7 @@ __all__ = [
     "LaunchedPilot",
     "Launcher",
     "NamesCalls",
+    "NamesDestinations",
     "NoSettings",
     "NoSpace",
     "Outcome",
@@ -158,6 +160,7 @@ __all__ = [
     "ReplicaCatalog",
     "RequestRefused",
     "RequestedCall",
+    "SeenFromQueue",
     "ServerAnswer",
     "ServerProtocol",
     "ServerRequest",
@@ -196,7 +199,7 @@ __all__ = [
 
 _HOME = {
     "pilot_core.api.cancel": "CancelToken Deadline",
-    "pilot_core.api.catalog": "ReplicaCatalog",
+    "pilot_core.api.catalog": "HearsTransfers NamesDestinations ReplicaCatalog SeenFromQueue",
     "pilot_core.api.checksums": "Checksum Digest",
     "pilot_core.api.clock": "Clock Event SystemClock Waitable",
     "pilot_core.api.communicator": """
