@@ -11,6 +11,8 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pilot_core.api.tls import TlsSocket
+
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -48,6 +50,7 @@ class TestAuthority:
         file = self.folder / f"server-{certificate.serial_number:x}.pem"
         _write(file, _pem(certificate), _key_pem(key))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.sslsocket_class = TlsSocket
         context.load_cert_chain(file)
         if clients is not None:
             context.load_verify_locations(clients.ca_file)

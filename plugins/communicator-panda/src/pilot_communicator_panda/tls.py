@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilot_core import AuthError, ConfigError
+from pilot_core.api.tls import TlsSocket
 
 if TYPE_CHECKING:
     from pilot_core.api.credential import ClientCertificate
@@ -55,6 +56,7 @@ class TlsContexts:
             if self._context is None or version != self._version:
                 # not create_default_context: that one takes SSLKEYLOGFILE and SSL_CERT_FILE from the environment
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.sslsocket_class = TlsSocket
                 context.minimum_version = ssl.TLSVersion.TLSv1_2
                 self._load_authorities(context)
                 if certificate is not None:
