@@ -38,6 +38,14 @@ class TestAuthority:
         """Return the authority's own private key."""
         return _key_pem(self._key)
 
+    def server_file(self, *, host: str = "localhost", days: float = 1) -> Path:
+        """Issue a certificate for `host` and 127.0.0.1; return the one file that has it and its key."""
+        key = _new_key()
+        certificate = _sign(host, key, self._name, self._key, days=days, host=host)
+        file = self.folder / f"server-{certificate.serial_number:x}.pem"
+        _write(file, _pem(certificate), _key_pem(key))
+        return file
+
     def server_context(
         self, *, host: str = "localhost", days: float = 1, clients: TestAuthority | None = None, optional: bool = True
     ) -> ssl.SSLContext:
@@ -45,13 +53,9 @@ class TestAuthority:
 
         With `clients`, certificates of that authority (and proxies) are asked for, and insisted on unless `optional`.
         """
-        key = _new_key()
-        certificate = _sign(host, key, self._name, self._key, days=days, host=host)
-        file = self.folder / f"server-{certificate.serial_number:x}.pem"
-        _write(file, _pem(certificate), _key_pem(key))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.sslsocket_class = TlsSocket
-        context.load_cert_chain(file)
+        context.load_cert_chain(self.server_file(host=host, days=days))
         if clients is not None:
             context.load_verify_locations(clients.ca_file)
             context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
