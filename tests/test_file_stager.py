@@ -431,6 +431,29 @@ def test_a_directory_at_the_destination_is_an_error_and_stays(source, target):
     assert left_in(target.parent) == ["target"]
 
 
+# -- a storage that is not mounted ----------------------------------------------------------------------------------
+
+
+def test_the_folder_of_a_storage_that_is_not_mounted_is_not_made(folder, source):
+    root = folder / "mnt" / "storage"
+    with pytest.raises(
+        BackendUnavailable, match=r"mnt/storage'?: the storage's folder is not there; mount it"
+    ) as caught:
+        store(source, root / "a" / "b" / "x", root=url_of(root))
+    assert caught.value.error_code == 1324
+    assert left_in(folder) == ["source"]
+    root.mkdir(parents=True)
+    store(source, root / "a" / "b" / "x", root=url_of(root))
+    assert (root / "a/b/x").read_bytes() == DATA
+
+
+def test_an_input_of_a_storage_that_is_not_mounted_is_not_said_to_be_lost(folder, target):
+    root = folder / "mnt"
+    assert raised(lambda: fetch(root / "x", target, root=url_of(root))) == "BackendUnavailable 1324"
+    root.mkdir()
+    assert raised(lambda: fetch(root / "x", target, root=url_of(root))) == "SourceNotFound 1331"
+
+
 # -- URLs and names -------------------------------------------------------------------------------------------------
 
 

@@ -42,6 +42,8 @@ class Replica:
     """The server's or catalogue's preference; lower first."""
     domain: str = ""
     """`lan`, `wan` or not known."""
+    root: str = ""
+    """URL of the storage's own folder, without a trailing slash, where the queue's configuration says it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,8 @@ class FetchRequest:
     """Bytes that the catalogue knows, or None."""
     checksum: str = ""
     """`adler32:<8 hex>` or `md5:<32 hex>` that the catalogue knows, or empty."""
+    root: str = ""
+    """URL of the storage's own folder, or empty: if that is not there, it is the storage that is missing."""
     progress: Progress = _no_progress
 
 
@@ -69,6 +73,8 @@ class StoreRequest:
     """Name of the checksum to compute, or `name:value` where the value is known and must match."""
     overwrite: bool = True
     """An older file at that place is replaced; otherwise it is an error."""
+    root: str = ""
+    """URL of the storage's own folder, or empty. It exists: neither it nor a folder above it is made."""
     progress: Progress = _no_progress
 
 

@@ -10,6 +10,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from pilot_core import (
+    BackendUnavailable,
     FileStat,
     Incoming,
     NoSettings,
@@ -42,7 +43,7 @@ class FileStager:
         destination's name is replaced, not followed. The new file's mode is 0644.
         """
         what = shown_url(request.url)
-        with Source(path_of(request.url, INPUT), INPUT, what) as source:
+        with _opened(request, what) as source:
             incoming = Incoming(request, cancel=cancel, deadline=deadline)
             incoming.expect(source.size)
             with incoming:
@@ -57,6 +58,7 @@ class FileStager:
         symbolic link must stay within its own directory. The new file's mode is 0644.
         """
         path = path_of(request.url, OUTPUT)
+        _check_root(request.root)
         with (
             Outgoing(request, cancel=cancel, deadline=deadline) as outgoing,
             Partial(path, OUTPUT, shown_url(request.url), durable=True) as target,
@@ -92,6 +94,31 @@ class FileStager:
             if stat.S_ISDIR(path.lstat().st_mode):
                 raise TransferError(f"{what}: a directory; only files are removed")
             path.unlink()
+
+
+def _opened(request: FetchRequest, what: str) -> Source:
+    """Open what is fetched; where a whole storage is missing, its file is not said to be lost."""
+    try:
+        return Source(path_of(request.url, INPUT), INPUT, what)
+    except SourceNotFound:
+        _check_root(request.root)
+        raise
+
+
+def _check_root(root: str) -> None:
+    """Raise `BackendUnavailable` if a storage's own folder is not there: it would be filled on this machine's disk."""
+    if not root:
+        return
+    try:
+        there = stat.S_ISDIR(path_of(root, INPUT).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        there = False
+    except OSError:
+        return  # the transfer itself says it better
+    if not there:
+        raise BackendUnavailable(
+            f"{shown_url(root)}: the storage's folder is not there; mount it, or make the folder if it is new"
+        )
 
 
 def _make(settings: NoSettings, context: Context) -> FileStager:  # noqa: ARG001  (every factory's signature)

@@ -83,7 +83,13 @@ class Mover:
         replicas = self.routes.sources(file)
 
         def fetch(backend: StageIn, replica: Replica, deadline: Deadline) -> TransferResult:
-            request = FetchRequest(url=replica.url, destination=destination, size=file.size, checksum=file.checksum)
+            request = FetchRequest(
+                url=replica.url,
+                destination=destination,
+                size=file.size,
+                checksum=file.checksum,
+                root=replica.root,
+            )
             return backend.fetch(request, cancel=cancel, deadline=deadline)
 
         transfer = _Transfer("read", file.lfn, "pilot_stagein", file.size, fetch)
@@ -96,7 +102,7 @@ class Mover:
         replicas = self.routes.destinations(file, activity)
 
         def store(backend: StageOut, replica: Replica, deadline: Deadline) -> TransferResult:
-            request = StoreRequest(source=source, url=replica.url)
+            request = StoreRequest(source=source, url=replica.url, root=replica.root)
             return backend.store(request, cancel=cancel, deadline=deadline)
 
         transfer = _Transfer(activity, file.lfn, "pilot_stageout", source.stat().st_size, store)
