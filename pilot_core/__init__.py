@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pilot_core.api.launcher import LaunchedPilot, Launcher, LaunchRequest
     from pilot_core.api.passage import Incoming, Outgoing
     from pilot_core.api.provider import KINDS, Context, NoSettings, Provider, Stagers
-    from pilot_core.api.queue import Queue, QueueSource, Storage, deterministic_path
+    from pilot_core.api.queue import Queue, QueueSource, Storage, StorageProtocol, deterministic_path
     from pilot_core.api.server import (
         ExplainsRequests,
         FieldProblem,
@@ -172,6 +172,7 @@ __all__ = [
     "Stagers",
     "Step",
     "Storage",
+    "StorageProtocol",
     "StoreRequest",
     "StoreUnavailable",
     "SystemClock",
@@ -212,7 +213,7 @@ _HOME = {
     "pilot_core.api.launcher": "LaunchedPilot Launcher LaunchRequest",
     "pilot_core.api.passage": "Incoming Outgoing",
     "pilot_core.api.provider": "KINDS Context NoSettings Provider Stagers",
-    "pilot_core.api.queue": "Queue QueueSource Storage deterministic_path",
+    "pilot_core.api.queue": "Queue QueueSource Storage StorageProtocol deterministic_path",
     "pilot_core.api.server": """
         ExplainsRequests FieldProblem Identity JobFilter JobRecord JobStore NamesCalls RequestedCall ServerProtocol
         ServerRequest ServerResponse StoreUnavailable UpdateOutcome

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilot_core import Queue, Storage, deterministic_path
+from pilot_core import Queue, Storage, StorageProtocol, deterministic_path
 
 
 @pytest.mark.parametrize(
@@ -74,3 +75,49 @@ def test_a_queue_that_says_nothing_is_careful():
     queue = Queue(name="Q")
     assert (queue.heartbeat_seconds, queue.executor, queue.shell, queue.allow_http) == (1800.0, "process", False, False)
     assert queue.pass_environment == queue.transformation_urls == ()
+
+
+DOORS = Storage(
+    rse="A",
+    url="root://near//p",
+    layout="rucio",
+    protocols=(
+        StorageProtocol(url="root://near//p", activities=("read_lan", "write_lan")),
+        StorageProtocol(url="davs://near/p", activities=("read_lan", "delete")),
+        StorageProtocol(url="davs://far/p", activities=("read_wan", "write_wan")),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("activity", "prefixes"),
+    [
+        ("read_lan", ("root://near//p", "davs://near/p")),
+        ("write_lan", ("root://near//p",)),
+        ("read_wan", ("davs://far/p",)),
+        ("write_wan", ("davs://far/p",)),
+        ("delete", ("davs://near/p",)),
+    ],
+)
+def test_each_activity_has_its_protocols_in_order(activity, prefixes):
+    assert DOORS.prefixes(activity) == prefixes
+    path = deterministic_path("s", "a b").replace(" ", "%20")
+    assert DOORS.urls_of("s", "a b", activity) == tuple(f"{prefix}/{path}" for prefix in prefixes)
+
+
+def test_who_is_near_may_use_the_protocols_for_those_far_away_but_not_the_other_way_round():
+    far = replace(DOORS, protocols=DOORS.protocols[2:])
+    assert (far.prefixes("read_lan"), far.prefixes("delete")) == (("davs://far/p",), ("davs://far/p",))
+    near = replace(DOORS, protocols=DOORS.protocols[:1])
+    assert near.prefixes("read_wan") == (near.url,)
+
+
+def test_a_protocol_without_activities_is_for_all_and_none_is_named_twice():
+    storage = Storage(
+        rse="A",
+        url="u://x",
+        protocols=(StorageProtocol(url="a://h/p"), StorageProtocol(url="a://h/p"), DOORS.protocols[0]),
+    )
+    assert storage.prefixes("read_lan") == ("a://h/p", "root://near//p")
+    assert storage.prefixes("delete") == ("a://h/p",)
+    assert Storage(rse="A", url="u://x").prefixes("delete") == ("u://x",)

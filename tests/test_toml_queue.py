@@ -10,7 +10,7 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilot_core import CancelToken, ConfigError, Context, Deadline, Queue, Storage, SystemClock
+from pilot_core import CancelToken, ConfigError, Context, Deadline, Queue, Storage, StorageProtocol, SystemClock
 from pilot_core.builtin.toml_queue import TomlQueueSettings, TomlQueueSource, parse_queues, pilot_queue_sources
 
 FULL = """
@@ -29,9 +29,21 @@ allow_http = true
 max_memory_mb = 2000
 max_disk_mb = 30000
 kill_grace_seconds = 2.5
+read_wan = ["FAR"]
+write_wan = ["FAR"]
+catalog = "rucio"
+register_outputs = true
+allow_lan = false
+allow_wan = true
+direct_access_lan = true
+direct_access_wan = true
+alt_stageout = "on"
 
 [queues.HERE.stagers]
 read = ["file", "xrootd"]
+
+[queues.HERE.schemes]
+read = ["root", "davs"]
 
 [queues.HERE.environment]
 X509_CERT_DIR = "/etc/grid-security/certificates"
@@ -43,6 +55,13 @@ stagers = ["file"]
 
 [queues.HERE.storages.TAPE]
 url = "davs://tape.example.org:443/tape"
+
+[queues.HERE.storages.FAR]
+[[queues.HERE.storages.FAR.protocols]]
+url = "root://far.example.org:1094//far/"
+activities = ["read_wan"]
+[[queues.HERE.storages.FAR.protocols]]
+url = "davs://far.example.org:443/far"
 """
 
 
@@ -66,11 +85,29 @@ def test_every_field_is_read():
         storages={
             "DISK": Storage(rse="DISK", url="file:///data/disk", layout="rucio", stagers=("file",)),
             "TAPE": Storage(rse="TAPE", url="davs://tape.example.org:443/tape"),
+            "FAR": Storage(
+                rse="FAR",
+                url="root://far.example.org:1094//far",
+                protocols=(
+                    StorageProtocol(url="root://far.example.org:1094//far", activities=("read_wan",)),
+                    StorageProtocol(url="davs://far.example.org:443/far"),
+                ),
+            ),
         },
         read=("DISK", "TAPE"),
         write=("DISK",),
         log=("TAPE",),
+        read_wan=("FAR",),
+        write_wan=("FAR",),
+        catalog="rucio",
+        register_outputs=True,
+        allow_lan=False,
+        allow_wan=True,
+        direct_access_lan=True,
+        direct_access_wan=True,
+        alt_stageout="on",
         stagers={"read": ("file", "xrootd")},
+        schemes={"read": ("root", "davs")},
         executor="bubblewrap",
         heartbeat_seconds=60.0,
         shell=True,
@@ -91,10 +128,15 @@ def test_every_field_of_a_queue_and_of_a_storage_can_be_set():
 
     assert set(toml_queue._QUEUE) == set(Queue.__dataclass_fields__) - {"name", "source", "extra"}
     assert set(toml_queue._STORAGE) == set(Storage.__dataclass_fields__) - {"rse"}
+    assert set(toml_queue._PROTOCOL) == set(StorageProtocol.__dataclass_fields__)
 
 
 def test_an_empty_table_is_a_queue_with_the_defaults():
     assert queue("[queues.HERE]") == Queue(name="HERE", source="pilot.toml: queues.HERE")
+
+
+def test_a_queue_with_a_catalogue_may_name_storages_that_only_the_catalogue_knows():
+    assert queue("[queues.HERE]\ncatalog = 'rucio'\nread = ['DISK']").read == ("DISK",)
 
 
 def test_a_document_without_queues_has_none():
@@ -126,6 +168,37 @@ STORAGE = "[queues.HERE.storages.X]\nurl = 'file:///d'\n"
         ),
         (STORAGE + "lay = 1", "queues.HERE.storages.X.lay: unknown key (did you mean 'layout'?)"),
         ("[queues.HERE.storages.X]", "queues.HERE.storages.X: the key 'url' is missing"),
+        ("[queues.HERE.storages.X]\nprotocols = []", "queues.HERE.storages.X: the key 'url' is missing"),
+        (
+            STORAGE + "protocols = [{url = 'root://h//p'}, {activities = ['read_lan']}]",
+            "queues.HERE.storages.X.protocols[1]: the key 'url' is missing",
+        ),
+        (
+            STORAGE + "protocols = [{url = 'root://h//p', activities = ['del']}]",
+            "queues.HERE.storages.X.protocols[0].activities[0]: 'del' is not one of "
+            + "read_lan, read_wan, write_lan, write_wan, delete (did you mean 'delete'?)",
+        ),
+        (
+            STORAGE + "protocols = {url = 'root://h//p'}",
+            "queues.HERE.storages.X.protocols: must be an array of tables, not a table",
+        ),
+        (
+            "[queues.HERE.schemes]\nread = ['root:']",
+            "queues.HERE.schemes.read[0]: 'root:' is not a URL's scheme (like root or davs)",
+        ),
+        (
+            "[queues.HERE]\nregister_outputs = true",
+            "queues.HERE.register_outputs: needs a catalogue: name it by the key 'catalog'",
+        ),
+        (
+            "[queues.HERE]\ncatalog = 'Rucio'",
+            "queues.HERE.catalog: 'Rucio' is not a catalogue's name (lower-case letters, digits and dashes)",
+        ),
+        ("[queues.HERE]\nalt_stageout = 'yes'", "queues.HERE.alt_stageout: 'yes' is not one of job, on, off"),
+        (
+            "[queues.HERE]\nread_wan = ['FAR']",
+            "queues.HERE.read_wan[0]: no storage 'FAR': add [queues.HERE.storages.FAR]",
+        ),
         (
             "[queues.HERE.storages.'a/b']\nurl='file:///d'",
             "queues.HERE.storages.\"a/b\": 'a/b' is not the name of an RSE",

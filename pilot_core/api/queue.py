@@ -11,7 +11,17 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from pilot_core.api.cancel import CancelToken, Deadline
 
-__all__ = ["Queue", "QueueSource", "Storage", "deterministic_path"]
+__all__ = ["STORAGE_ACTIVITIES", "Queue", "QueueSource", "Storage", "StorageProtocol", "deterministic_path"]
+
+STORAGE_ACTIVITIES = ("read_lan", "read_wan", "write_lan", "write_wan", "delete")
+"""What a protocol of a storage may be for, as CRIC has it (`arprotocols`): reading and writing from near and from
+afar, and deleting."""
+_INSTEAD: Mapping[str, tuple[str, ...]] = {
+    "read_lan": ("read_wan",),
+    "write_lan": ("write_wan",),
+    "delete": ("write_wan", "write_lan"),
+}
+"""Whose protocols are used where a storage has none for an activity: who is near can do as who is far away."""
 
 
 def deterministic_path(scope: str, lfn: str) -> str:
@@ -27,21 +37,49 @@ def deterministic_path(scope: str, lfn: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StorageProtocol:
+    """One of the ways to reach a storage (CRIC: a protocol)."""
+
+    url: str
+    """Prefix of every file's URL, without a trailing slash."""
+    activities: tuple[str, ...] = ()
+    """What it is for, of `STORAGE_ACTIVITIES`; empty = for all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Storage:
     """One storage endpoint (RSE) as this queue reaches it."""
 
     rse: str
     url: str
-    """Prefix of every file's URL, without a trailing slash."""
+    """Prefix of every file's URL, without a trailing slash: for activities that no protocol is for."""
     layout: str = "flat"
     """`flat` = prefix/LFN, `rucio` = prefix/deterministic path."""
     stagers: tuple[str, ...] = ()
     """Names of the stagers to try here, in order; empty = by scheme and priority."""
+    protocols: tuple[StorageProtocol, ...] = ()
+    """The ways to reach it, the one to try first first; empty = `url` only."""
 
     def url_of(self, scope: str, lfn: str) -> str:
-        """Return the URL of a file here, its path percent-encoded."""
+        """Return the URL of a file here by the general prefix, its path percent-encoded."""
+        return self._below(self.url, scope, lfn)
+
+    def prefixes(self, activity: str) -> tuple[str, ...]:
+        """Return the prefixes by which an activity (of `STORAGE_ACTIVITIES`) reaches this storage, in order."""
+        for name in (activity, *_INSTEAD.get(activity, ())):
+            found = [each.url for each in self.protocols if not each.activities or name in each.activities]
+            if found:
+                return tuple(dict.fromkeys(found))
+        return (self.url,)
+
+    def urls_of(self, scope: str, lfn: str, activity: str) -> tuple[str, ...]:
+        """Return the URLs of a file here for an activity (of `STORAGE_ACTIVITIES`), the one to try first first."""
+        return tuple(self._below(prefix, scope, lfn) for prefix in self.prefixes(activity))
+
+    def _below(self, prefix: str, scope: str, lfn: str) -> str:
+        """Return the URL of a file below a prefix."""
         path = deterministic_path(scope, lfn) if self.layout == "rucio" else lfn
-        return f"{self.url.rstrip('/')}/{quote(path, safe='/')}"
+        return f"{prefix.rstrip('/')}/{quote(path, safe='/')}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +93,34 @@ class Queue:
     """online, test, brokeroff or offline."""
     storages: Mapping[str, Storage] = field(default_factory=dict)
     read: tuple[str, ...] = ()
-    """RSEs to read from, in order of preference, where a job names none."""
+    """RSEs nearby (LAN) to read from, in order of preference, where a job names none."""
+    read_wan: tuple[str, ...] = ()
+    """RSEs elsewhere to read from, after those of `read`."""
     write: tuple[str, ...] = ()
-    """RSEs to write outputs to, in order of preference, where a job names none that is known here."""
+    """RSEs nearby to write outputs to, in order of preference, where a job names none that is known here."""
+    write_wan: tuple[str, ...] = ()
+    """RSEs elsewhere to write outputs to, as alternatives only (`alt_stageout`)."""
     log: tuple[str, ...] = ()
     """RSEs to write the log to; empty = as `write`."""
     stagers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Order of stagers by activity (`read`, `write`, `log`)."""
+    schemes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """URL schemes by activity (`read`, `write`, `log`; log falls back to write), in order: others are not used."""
+    catalog: str = ""
+    """Name of the replica catalogue that is asked where a job's inputs lie; empty = none, `storages` say it."""
+    register_outputs: bool = False
+    """Enter stored outputs into the catalogue: as a rule PanDA's server does that, by the final report."""
+    allow_lan: bool = True
+    """Inputs may be had from nearby storages (those of `read`)."""
+    allow_wan: bool = False
+    """Inputs may be had from storages elsewhere that a catalogue names."""
+    direct_access_lan: bool = False
+    """Payloads that ask for it read inputs where they lie nearby, instead of a copy."""
+    direct_access_wan: bool = False
+    """The same with inputs elsewhere, where none lies nearby."""
+    alt_stageout: str = "job"
+    """Whether an output that cannot be stored where it belongs goes elsewhere: `on`, `off`, or `job` = as the job says
+    (`altStageOut`); where that says nothing either, it goes where `write` says, in its order."""
     executor: str = "process"
     heartbeat_seconds: float = 1800.0
     shell: bool = False

@@ -5,17 +5,32 @@ Every mistake is a `ConfigError` that names the file and the key's path; nothing
 
 from __future__ import annotations
 
-import difflib
-import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from typing import TYPE_CHECKING, Any
 
-from pilot_core import ConfigError, Provider, Queue, QueueSource, Storage, hookimpl, setting
+from pilot_core import ConfigError, Provider, Queue, QueueSource, Storage, StorageProtocol, hookimpl, setting
+from pilot_core.api.queue import STORAGE_ACTIVITIES
+from pilot_core.builtin.toml_values import (
+    Place,
+    hint,
+    read_base_url,
+    read_choice,
+    read_environment,
+    read_fields,
+    read_flag,
+    read_list,
+    read_matching,
+    read_seconds,
+    read_storage_url,
+    read_table,
+    read_tables,
+    read_text,
+    read_whole,
+)
 
 if TYPE_CHECKING:
     from pilot_core import CancelToken, Context, Deadline
@@ -23,246 +38,115 @@ if TYPE_CHECKING:
 __all__ = ["TomlQueueSettings", "TomlQueueSource", "parse_queues", "pilot_queue_sources"]
 
 ACTIVITIES = ("read", "write", "log")
+PLACES = ("read", "read_wan", "write", "write_wan", "log")
 LAYOUTS = ("flat", "rucio")
+ALTERNATIVES = ("job", "on", "off")
 STATES = ("online", "test", "brokeroff", "offline")
 
-T = TypeVar("T")
-
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _NAME = re.compile(r"[A-Za-z0-9][^\s/\x00-\x1f\x7f]*")
 _PROVIDER = re.compile(r"[a-z][a-z0-9-]*")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CATALOG = re.compile(r"([a-z][a-z0-9-]*)?")
 _PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 
-
-@dataclass(frozen=True)
-class _Place:
-    """A key's path within a file, for messages."""
-
-    where: str
-    keys: tuple[str, ...] = ()
-
-    def __truediv__(self, key: str | int) -> _Place:
-        if isinstance(key, int):
-            return _Place(self.where, (*self.keys[:-1], f"{self.keys[-1]}[{key}]"))
-        return _Place(self.where, (*self.keys, key if _BARE_KEY.fullmatch(key) else _quoted(key)))
-
-    def fail(self, problem: str) -> NoReturn:
-        """Raise the error for this place."""
-        raise ConfigError(f"{self.where}: {'.'.join(self.keys)}: {problem}")
+_rse = partial(read_matching, _NAME, "the name of an RSE")
+_provider = partial(read_matching, _PROVIDER, "a plugin's name (lower-case letters, digits and dashes)")
+_scheme = partial(read_matching, _SCHEME, "a URL's scheme (like root or davs)")
 
 
-def _quoted(text: str) -> str:
-    """Return the text as a TOML string on one line."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in escaped) + '"'
-
-
-def _shown(value: object) -> str:
-    """Return a value as it fits into one line of a message."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _type_name(value: object) -> str:
-    """Return what TOML calls the value's type."""
-    if isinstance(value, Mapping):
-        return "a table"
-    if isinstance(value, bool):
-        return "a boolean"
-    names = {str: "a string", int: "an integer", float: "a float", list: "an array"}
-    return names.get(type(value), "a date or time")
-
-
-def _hint(name: str, known: Collection[str]) -> str:
-    """Return a did-you-mean, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-# -- readers: (value, place) -> typed value ----------------------------------------------------------------------------
-
-
-def _table(value: object, place: _Place) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        place.fail(f"must be a table, not {_type_name(value)}")
-    return value
-
-
-def _text(value: object, place: _Place) -> str:
-    if not isinstance(value, str):
-        place.fail(f"must be a string, not {_type_name(value)}")
-    if "\0" in value:
-        place.fail("must not contain a NUL character")
-    return value
-
-
-def _matching(pattern: re.Pattern[str], what: str, value: object, place: _Place) -> str:
-    text = _text(value, place)
-    if not pattern.fullmatch(text):
-        place.fail(f"{_shown(text)} is not {what}")
-    return text
-
-
-def _choice(choices: tuple[str, ...], value: object, place: _Place) -> str:
-    text = _text(value, place)
-    if text not in choices:
-        place.fail(f"{_shown(text)} is not one of {', '.join(choices)}{_hint(text, choices)}")
-    return text
-
-
-def _flag(value: object, place: _Place) -> bool:
-    if not isinstance(value, bool):
-        place.fail(f"must be true or false, not {_type_name(value)}")
-    return value
-
-
-def _whole(value: object, place: _Place) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        place.fail(f"must be an integer, not {_type_name(value)}")
-    if value < 0:
-        place.fail(f"must be 0 or more, not {value}")
-    return value
-
-
-def _seconds(value: object, place: _Place, *, above: bool = False) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        place.fail(f"must be a number of seconds, not {_type_name(value)}")
-    if not math.isfinite(value) or abs(value) > 1e9:
-        place.fail(f"must be a number of seconds up to 1e9, not {_shown(value)}")
-    if value < 0 or (above and value == 0):
-        place.fail(f"must be {'above 0' if above else '0 or more'}, not {value}")
-    return float(value)
-
-
-def _list_of(read: Callable[[object, _Place], T], value: object, place: _Place) -> tuple[T, ...]:
-    if not isinstance(value, list):
-        place.fail(f"must be an array, not {_type_name(value)}")
-    items = tuple(read(item, place / number) for number, item in enumerate(value))
-    for number, item in enumerate(items):
-        if item in items[:number]:
-            (place / number).fail(f"{_shown(item)} is listed twice")
-    return items
-
-
-def _environment(value: object, place: _Place) -> dict[str, str]:
-    variables = {}
-    for name, text in _table(value, place).items():
-        if not _VARIABLE.fullmatch(name):
-            (place / name).fail("is not the name of an environment variable")
-        variables[name] = _text(text, place / name)
-    return variables
-
-
-def _url(value: object, place: _Place) -> tuple[str, SplitResult]:
-    text = _text(value, place).rstrip("/")
-    try:
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError as error:
-        place.fail(f"{_shown(value)} is not a URL: {error}")
-    if not _SCHEME.fullmatch(parts.scheme) or any(char.isspace() or not char.isprintable() for char in text):
-        place.fail(f"{_shown(value)} is not a URL (like file:///data or davs://host:443/path)")
-    return text, parts
-
-
-def _storage_url(value: object, place: _Place) -> str:
-    text, parts = _url(value, place)
-    if parts.query or parts.fragment:
-        place.fail(f"{_shown(value)} must not have a query or a fragment")
-    if parts.scheme == "file":
-        if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
-            place.fail(f"{_shown(value)} is not an absolute file URL (like file:///data)")
-        if ".." in parts.path.split("/"):
-            place.fail(f"{_shown(value)} must not contain '..'")
-    elif not parts.netloc:
-        place.fail(f"{_shown(value)} names no host")
-    return text
-
-
-def _base_url(value: object, place: _Place) -> str:
-    text, parts = _url(value, place)
-    if parts.scheme not in {"https", "http"} or not parts.netloc:
-        place.fail(f"{_shown(value)} is not an https:// or http:// URL")
-    return text
-
-
-_rse = partial(_matching, _NAME, "the name of an RSE")
-_provider = partial(_matching, _PROVIDER, "a plugin's name (lower-case letters, digits and dashes)")
-
-
-def _stagers_by_activity(value: object, place: _Place) -> dict[str, tuple[str, ...]]:
-    table = _fields(value, place, dict.fromkeys(ACTIVITIES, partial(_list_of, _provider)))
-    return dict(table)
+def _by_activity(read: Callable[[object, Place], str], value: object, place: Place) -> dict[str, tuple[str, ...]]:
+    """Return a list of names for each activity that has one."""
+    return dict(read_fields(value, place, dict.fromkeys(ACTIVITIES, partial(read_list, read))))
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
 
-
-def _fields(value: object, place: _Place, readers: Mapping[str, Callable[[object, _Place], Any]]) -> dict[str, Any]:
-    """Read a table whose keys are all known."""
-    table = _table(value, place)
-    for key in table:
-        if key not in readers:
-            (place / key).fail(f"unknown key{_hint(key, readers)}")
-    return {key: readers[key](item, place / key) for key, item in table.items()}
-
-
-_STORAGE: Mapping[str, Callable[[object, _Place], Any]] = {
-    "url": _storage_url,
-    "layout": partial(_choice, LAYOUTS),
-    "stagers": partial(_list_of, _provider),
+_PROTOCOL: Mapping[str, Callable[[object, Place], Any]] = {
+    "url": read_storage_url,
+    "activities": partial(read_list, partial(read_choice, STORAGE_ACTIVITIES)),
 }
 
 
-def _storages(value: object, place: _Place) -> dict[str, Storage]:
+def _protocol(value: object, place: Place) -> StorageProtocol:
+    fields = read_fields(value, place, _PROTOCOL)
+    if "url" not in fields:
+        place.fail("the key 'url' is missing")
+    return StorageProtocol(**fields)
+
+
+_STORAGE: Mapping[str, Callable[[object, Place], Any]] = {
+    "url": read_storage_url,
+    "layout": partial(read_choice, LAYOUTS),
+    "stagers": partial(read_list, _provider),
+    "protocols": partial(read_tables, _protocol),
+}
+
+
+def _storages(value: object, place: Place) -> dict[str, Storage]:
     storages = {}
-    for rse, entry in _table(value, place).items():
+    for rse, entry in read_table(value, place).items():
         _rse(rse, place / rse)
-        fields = _fields(entry, place / rse, _STORAGE)
+        fields = read_fields(entry, place / rse, _STORAGE)
         if "url" not in fields:
-            (place / rse).fail("the key 'url' is missing")
+            if not fields.get("protocols"):
+                (place / rse).fail("the key 'url' is missing")
+            fields["url"] = fields["protocols"][0].url
         storages[rse] = Storage(rse=rse, **fields)
     return storages
 
 
-_QUEUE: Mapping[str, Callable[[object, _Place], Any]] = {
-    "site": _text,
-    "status": partial(_choice, STATES),
+_QUEUE: Mapping[str, Callable[[object, Place], Any]] = {
+    "site": read_text,
+    "status": partial(read_choice, STATES),
     "storages": _storages,
-    **dict.fromkeys(ACTIVITIES, partial(_list_of, _rse)),
-    "stagers": _stagers_by_activity,
+    **dict.fromkeys(PLACES, partial(read_list, _rse)),
+    "stagers": partial(_by_activity, _provider),
+    "schemes": partial(_by_activity, _scheme),
+    "catalog": partial(read_matching, _CATALOG, "a catalogue's name (lower-case letters, digits and dashes)"),
+    "register_outputs": read_flag,
+    "allow_lan": read_flag,
+    "allow_wan": read_flag,
+    "direct_access_lan": read_flag,
+    "direct_access_wan": read_flag,
+    "alt_stageout": partial(read_choice, ALTERNATIVES),
     "executor": _provider,
-    "heartbeat_seconds": partial(_seconds, above=True),
-    "shell": _flag,
-    "environment": _environment,
+    "heartbeat_seconds": partial(read_seconds, above=True),
+    "shell": read_flag,
+    "environment": read_environment,
     "pass_environment": partial(
-        _list_of, partial(_matching, _PATTERN, "a variable's name, or a prefix of one that ends in '*'")
+        read_list, partial(read_matching, _PATTERN, "a variable's name, or a prefix of one that ends in '*'")
     ),
-    "transformation_urls": partial(_list_of, _base_url),
-    "allow_http": _flag,
-    "max_memory_mb": _whole,
-    "max_disk_mb": _whole,
-    "kill_grace_seconds": _seconds,
+    "transformation_urls": partial(read_list, read_base_url),
+    "allow_http": read_flag,
+    "max_memory_mb": read_whole,
+    "max_disk_mb": read_whole,
+    "kill_grace_seconds": read_seconds,
 }
 
 
-def _queue(name: str, value: object, place: _Place) -> Queue:
+def _queue(name: str, value: object, place: Place) -> Queue:
     """Read one queue and check what its keys say of each other."""
-    _matching(_NAME, "the name of a queue", name, place)
-    fields = _fields(value, place, _QUEUE)
-    storages = fields.get("storages", {})
-    for activity in ACTIVITIES:
-        for number, rse in enumerate(fields.get(activity, ())):
-            if rse not in storages:
-                table = ".".join((place / "storages" / rse).keys)
-                (place / activity / number).fail(f"no storage {rse!r}{_hint(rse, storages)}: add [{table}]")
+    read_matching(_NAME, "the name of a queue", name, place)
+    fields = read_fields(value, place, _QUEUE)
+    if not fields.get("catalog"):
+        _check_places(fields, place)
     if not fields.get("allow_http", False):
         for number, url in enumerate(fields.get("transformation_urls", ())):
             if not url.startswith("https:"):
                 (place / "transformation_urls" / number).fail(f"{url!r} is not https; allow_http = true permits it")
     return Queue(name=name, source=f"{place.where}: {'.'.join(place.keys)}", **fields)
+
+
+def _check_places(fields: Mapping[str, Any], place: Place) -> None:
+    """Check that a queue without a catalogue describes every storage that it names, and asks for none of its work."""
+    storages = fields.get("storages", {})
+    for key in PLACES:
+        for number, rse in enumerate(fields.get(key, ())):
+            if rse not in storages:
+                table = ".".join((place / "storages" / rse).keys)
+                (place / key / number).fail(f"no storage {rse!r}{hint(rse, storages)}: add [{table}]")
+    if fields.get("register_outputs"):
+        (place / "register_outputs").fail("needs a catalogue: name it by the key 'catalog'")
 
 
 def parse_queues(data: Mapping[str, Any], where: str) -> dict[str, Queue]:
@@ -271,12 +155,12 @@ def parse_queues(data: Mapping[str, Any], where: str) -> dict[str, Queue]:
     `where` names the document in messages and in `Queue.source`. Raises `ConfigError`, naming file and key path, for
     unknown keys, wrong types, values that make no sense and RSEs without a storage.
     """
-    place = _Place(where) / "queues"
+    place = Place(where) / "queues"
     return dict(_each_queue(data.get("queues", {}), place))
 
 
-def _each_queue(value: object, place: _Place) -> Iterator[tuple[str, Queue]]:
-    for name, entry in _table(value, place).items():
+def _each_queue(value: object, place: Place) -> Iterator[tuple[str, Queue]]:
+    for name, entry in read_table(value, place).items():
         yield name, _queue(name, entry, place / name)
 
 
@@ -311,7 +195,7 @@ class TomlQueueSource:
         if not self._own:
             for key in data:
                 if key != "queues":
-                    (_Place(str(self._file)) / key).fail(f"unknown key{_hint(key, ['queues'])}")
+                    (Place(str(self._file)) / key).fail(f"unknown key{hint(key, ['queues'])}")
         queues = parse_queues(data, str(self._file))
         self._log.debug("%s: %d queues", self._file, len(queues))
         return queues.get(name)
