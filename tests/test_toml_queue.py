@@ -175,8 +175,10 @@ STORAGE = "[queues.HERE.storages.X]\nurl = 'file:///d'\n"
         ),
         (
             STORAGE + "protocols = [{url = 'root://h//p', activities = ['del']}]",
-            "queues.HERE.storages.X.protocols[0].activities[0]: 'del' is not one of "
-            + "read_lan, read_wan, write_lan, write_wan, delete (did you mean 'delete'?)",
+            (
+                "queues.HERE.storages.X.protocols[0].activities[0]: 'del' is not one of "
+                "read_lan, read_wan, write_lan, write_wan, delete (did you mean 'delete'?)"
+            ),
         ),
         (
             STORAGE + "protocols = {url = 'root://h//p'}",
