@@ -25,7 +25,7 @@ class InputFile:
     rse: str = ""
     """The storage (RSE) that the server suggests to read from."""
     token: str = ""
-    """PanDA's storage token (`prodDBlockToken`), e.g. `local`."""
+    """PanDA's storage token (`prodDBlockToken`); `local` = never remote I/O."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,14 @@ class Job:
     """cmtConfig."""
     transfer_type: str = ""
     """`direct` asks for remote I/O."""
+    access_mode: str = ""
+    """What the job's own parameters say of that: `direct` or `copy`; empty = nothing. Wins over the transfer type."""
+    alt_stageout: str = ""
+    """Whether outputs may go to another storage than theirs if that fails: `on` or `off`; empty = not said."""
+    nucleus: str = ""
+    """The site that gathers the task's outputs: no alternative for them."""
+    archives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Outputs that are archives of others: the archive's LFN -> its members' (`*` and `?` stand for any)."""
     looping_check: bool = True
     debug: bool = False
     container_image: str = ""

@@ -37,8 +37,10 @@ class Parameters:
     """direct or copy; stays among the arguments."""
     queue_overrides: dict[str, Any] = field(default_factory=dict)
     multi_step: dict[str, Any] = field(default_factory=dict)
+    archives: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Outputs that are archives of others (`ZIP_MAP`), with their members."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """Directives that have no place in the job: `overwriteStorageData`, `ZIP_MAP`."""
+    """Directives that have no place in the job: `overwriteStorageData`, a `ZIP_MAP` that is none."""
 
 
 def decode_base64(text: str) -> str | None:
@@ -75,7 +77,9 @@ def parse_parameters(text: str, *, decode: bool = True) -> Parameters:
         made.multi_step = _multi_step(multi_step)
     zip_map = _take_tagged(made, "ZIP_MAP")
     if zip_map is not None:
-        made.extra["ZIP_MAP"] = zip_map
+        made.archives = _archives(zip_map)
+        if not made.archives:
+            made.extra["ZIP_MAP"] = zip_map
     image = _IMAGE.search(made.text)
     if image:
         made.text = _cut(made.text, *image.span())
@@ -160,6 +164,21 @@ def _dictionary(name: str, literal: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadField("jobPars", f"--{name}: what follows is not a Python dictionary")
     return {str(key): item for key, item in value.items()}
+
+
+def _archives(text: str) -> dict[str, tuple[str, ...]]:
+    """Return the archives of a `ZIP_MAP`, `ARCHIVE:LFN,LFN ARCHIVE:LFN`, with their members; none if it is no map.
+
+    Fact: panda-server's `JobSpec.getZipFileMap`, which passes over a map that it cannot read, too.
+    """
+    made: dict[str, tuple[str, ...]] = {}
+    for item in text.split():
+        archive, colon, members = item.partition(":")
+        names = tuple(dict.fromkeys(name for name in members.split(",") if name))
+        if not archive or not colon or not names or ":" in members or any("/" in name for name in (archive, *names)):
+            return {}
+        made[archive] = names
+    return made
 
 
 def _multi_step(text: str) -> dict[str, Any]:

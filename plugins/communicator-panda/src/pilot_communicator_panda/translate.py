@@ -143,6 +143,10 @@ def _job(job_id: int, fields: Fields, log: logging.Logger, *, decode: bool) -> J
         home_package=fields.text("homepackage"),
         platform=fields.text("cmtConfig"),
         transfer_type=_transfer_type(fields, parameters),
+        access_mode=parameters.access_mode,
+        alt_stageout=_on_or_off(fields, "altStageOut"),
+        nucleus=fields.text("nucleus"),
+        archives=parameters.archives,
         looping_check=fields.flag("loopingCheck", default=True),
         debug=fields.flag("debug"),
         container_image=image,
@@ -164,3 +168,9 @@ def _transfer_type(fields: Fields, parameters: Parameters) -> str:
     if parameters.access_mode:
         return "direct" if parameters.access_mode == "direct" else ""
     return asked
+
+
+def _on_or_off(fields: Fields, name: str) -> str:
+    """Return `on`, `off`, or nothing where the server says something else: Pilot 3 passes over that, too."""
+    word = fields.text(name).strip().lower()
+    return word if word in {"on", "off"} else ""

@@ -105,7 +105,8 @@ def test_other_directives():
         '<MULTI_STEP_EXEC>{"preprocess": {"command": "c"}}</MULTI_STEP_EXEC> --useLocalIO --sourceURL https://u "q  r"'
     )
     assert made.text == 'a --accessmode=direct --useLocalIO --sourceURL https://u "q  r"'
-    assert made.extra == {"overwriteStorageData": {"s": 1}, "ZIP_MAP": "x:y"}
+    assert made.extra == {"overwriteStorageData": {"s": 1}}
+    assert made.archives == {"x": ("y",)}
     assert made.container_image == "docker://i:1"
     assert made.access_mode == "direct"
     assert made.multi_step == {"preprocess": {"command": "c"}}
@@ -142,3 +143,23 @@ def test_what_is_not_a_directive_keeps_its_quoting(words, directive, place):
 def test_any_text_is_parsed_or_named(text):
     with contextlib.suppress(BadField):
         parse_parameters(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "archives"),
+    [
+        ("all.zip:a.root,b.root", {"all.zip": ("a.root", "b.root")}),
+        (" z1:a,a,b  z2:HITS.* ", {"z1": ("a", "b"), "z2": ("HITS.*",)}),
+    ],
+)
+def test_a_zip_map_names_archives_and_their_members(text, archives):
+    made = parse_parameters(f"-o x <ZIP_MAP>{text}</ZIP_MAP> -i y")
+    assert made.text == "-o x -i y"
+    assert made.archives == archives
+    assert made.extra == {}
+
+
+@pytest.mark.parametrize("text", ["", "x", "z:", ":a", "z:a:b", "z:../a", "z:a x"])
+def test_a_zip_map_that_is_none_is_kept_as_it_came(text):
+    made = parse_parameters(f"<ZIP_MAP>{text}</ZIP_MAP>")
+    assert (made.archives, made.extra) == ({}, {"ZIP_MAP": text})

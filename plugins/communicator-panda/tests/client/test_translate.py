@@ -274,8 +274,8 @@ def test_what_is_no_object_is_logged_and_dropped(entry, caplog):
 
 
 def test_unknown_fields_are_kept_as_received():
-    made = job(newThing={"a": [1, None]}, prodDBlocks="NULL", nucleus="")
-    assert made.extra == {"newThing": {"a": [1, None]}, "prodDBlocks": "NULL", "nucleus": ""}
+    made = job(newThing={"a": [1, None]}, prodDBlocks="NULL", cloud="")
+    assert made.extra == {"newThing": {"a": [1, None]}, "prodDBlocks": "NULL", "cloud": ""}
 
 
 KNOWN = sorted(
@@ -331,6 +331,8 @@ KNOWN = sorted(
             "eventServiceMerge",
             "maxWalltime",
             "StatusCode",
+            "altStageOut",
+            "nucleus",
         ],
     }
 )
@@ -379,3 +381,16 @@ def test_nesting_without_end_is_a_bad_job():
     deep = json.loads("[" * 900 + "]" * 900)
     for name in ("secrets", "jobPars", "containerOptions", "preprocess", "extraField"):
         assert job(**{name: {"a": deep} if name == "secrets" else deep}).id == 1
+
+
+@pytest.mark.parametrize(("value", "meant"), [("on", "on"), ("OFF", "off"), ("NULL", ""), (None, ""), ("maybe", "")])
+def test_alternative_stage_out_is_on_off_or_not_said(value, meant):
+    assert job(altStageOut=value).alt_stageout == meant
+
+
+def test_what_staging_has_to_know_of_a_job():
+    made = job(jobPars="--accessmode=copy -i x <ZIP_MAP>z:a</ZIP_MAP>", transferType="direct", nucleus="T1")
+    assert (made.access_mode, made.transfer_type) == ("copy", "")
+    assert (made.nucleus, made.archives) == ("T1", {"z": ("a",)})
+    assert "nucleus" not in made.extra
+    assert job(transferType="direct").transfer_type == "direct"
