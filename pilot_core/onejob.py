@@ -263,7 +263,7 @@ def local_queue(storage: Path, output: Path) -> Queue:
         name=LOCAL,
         storages={
             "LOCAL_INPUT": Storage(rse="LOCAL_INPUT", url=storage.as_uri()),
-            "LOCAL_OUTPUT": Storage(rse="LOCAL_OUTPUT", url=output.as_uri()),
+            "LOCAL_OUTPUT": Storage(rse="LOCAL_OUTPUT", url=output.as_uri(), made=True),
         },
         read=("LOCAL_INPUT",),
         write=("LOCAL_OUTPUT",),

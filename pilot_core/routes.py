@@ -60,6 +60,7 @@ class Routes:
         if scope in {".", ".."} or "/" in scope or not scope.isprintable():
             raise JobDescriptionError(f"file {lfn}: scope {scope[:80]!r} is not the name of a Rucio scope")
         return [
-            Replica(url=storage.url_of(scope, lfn), rse=storage.rse, order=order, root=storage.url.rstrip("/"))
+            Replica(url=url, rse=storage.rse, order=order, root=storage.root_of(url))
             for order, storage in enumerate(storages)
+            for url in [storage.url_of(scope, lfn)]
         ]

@@ -121,3 +121,13 @@ def test_a_protocol_without_activities_is_for_all_and_none_is_named_twice():
     assert storage.prefixes("read_lan") == ("a://h/p", "root://near//p")
     assert storage.prefixes("delete") == ("a://h/p",)
     assert Storage(rse="A", url="u://x").prefixes("delete") == ("u://x",)
+
+
+def test_the_root_of_a_url_is_the_prefix_it_was_made_of():
+    near, far = StorageProtocol(url="file:///pool/data/"), StorageProtocol(url="davs://host/pool")
+    storage = Storage(rse="X", url="file:///pool", protocols=(near, far))
+    assert storage.root_of("file:///pool/data/a/b") == "file:///pool/data"
+    assert storage.root_of("file:///pool/else/b") == "file:///pool"
+    assert storage.root_of("davs://host/pool/a") == "davs://host/pool"
+    assert storage.root_of("file:///pools/b") == ""
+    assert replace(storage, made=True).root_of("file:///pool/a") == ""

@@ -59,6 +59,14 @@ class Storage:
     """Names of the stagers to try here, in order; empty = by scheme and priority."""
     protocols: tuple[StorageProtocol, ...] = ()
     """The ways to reach it, the one to try first first; empty = `url` only."""
+    made: bool = False
+    """Its own folder is made where it is missing; a site's storage is there, or it is not mounted."""
+
+    def root_of(self, url: str) -> str:
+        """Return the prefix of a file's URL, for a stager that must not make it; empty for one that it may make."""
+        prefixes = [prefix.rstrip("/") for prefix in (self.url, *(each.url for each in self.protocols))]
+        found = [prefix for prefix in prefixes if url.startswith(prefix + "/")]
+        return "" if self.made else max(found, key=len, default="")
 
     def url_of(self, scope: str, lfn: str) -> str:
         """Return the URL of a file here by the general prefix, its path percent-encoded."""
