@@ -120,10 +120,10 @@ class Wire:
 
     def _next_head(self, patience: Patience) -> tuple[Head, int]:
         """Return the next head, and where it ends in what was read ahead."""
-        while (found := end_of_head(self._ahead)) is None:
-            if len(self._ahead) > LARGEST_HEAD:
-                raise BackendUnavailable(f"{patience.what}: {self.what} answers with an endless head")
+        while (found := end_of_head(self._ahead)) is None and len(self._ahead) <= LARGEST_HEAD:
             self._more(patience)
+        if found is None or found[0] > LARGEST_HEAD:
+            raise BackendUnavailable(f"{patience.what}: {self.what} answers with an endless head")
         try:
             return Head.parse(bytes(self._ahead[: found[0]])), found[1]
         except ValueError as error:
