@@ -2,11 +2,12 @@
 
 A *candidate* is a backend together with a replica that it can serve. Candidates are tried in this order:
 
-1. the site's order of backends for the activity (backends that it does not name come after those it names);
-2. the server's or catalogue's order of the replicas;
-3. the provider's own priority, lower first;
-4. backends that failed lately after those that did not;
-5. the backend's name, then the replica's URL, so that the order is always the same.
+1. what lies nearby before what lies elsewhere (`Replica.domain` wan);
+2. the site's order of backends for the activity (backends that it does not name come after those it names);
+3. the server's or catalogue's order of the replicas;
+4. the provider's own priority, lower first;
+5. backends that failed lately after those that did not;
+6. the backend's name, then the replica's URL, so that the order is always the same.
 
 `explain` gives the same answer with the rule that placed or excluded each pair, for people.
 """
@@ -92,7 +93,8 @@ class Verdict(Generic[S]):
     place: int | None
     """1 for the one that is tried first; None = excluded."""
     rule: str
-    """What excluded it (scheme, blocked, storage, capability), or placed it (site, replica, priority, health, name)."""
+    """What excluded it (scheme, blocked, storage, capability), or placed it (domain, site, replica, priority, health,
+    name)."""
     text: str
     """The rule in words."""
 
@@ -224,10 +226,10 @@ def remaining(queue: Sequence[Candidate[S]], failed: Candidate[S], step: NextSte
     return sorted(left, key=lambda item: item.stager.name == failed.stager.name)
 
 
-_Key = tuple[int, int, int, bool, str, tuple[int, str, str, str]]
+_Key = tuple[bool, int, int, int, bool, str, tuple[int, str, str, str]]
 _UNNAMED = 1_000_000
 """Place in the site's order of a backend that it does not name."""
-_RULES = ("site", "replica", "priority", "health", "name", "name")
+_RULES = ("domain", "site", "replica", "priority", "health", "name", "name")
 
 
 def _same(one: Candidate[S], other: Candidate[S]) -> bool:
@@ -246,7 +248,8 @@ def _replica_key(replica: Replica) -> tuple[int, str, str, str]:
 def _key(stager: Stager, replica: Replica, order: Sequence[str], unhealthy: frozenset[str]) -> _Key:
     """Return what candidates are sorted by."""
     site = order.index(stager.name) if stager.name in order else _UNNAMED
-    return (site, replica.order, stager.priority, stager.name in unhealthy, stager.name, _replica_key(replica))
+    far = replica.domain == "wan"
+    return (far, site, replica.order, stager.priority, stager.name in unhealthy, stager.name, _replica_key(replica))
 
 
 def _fault(
@@ -272,10 +275,11 @@ def _rule(keys: Sequence[_Key], number: int) -> tuple[str, str]:
     if len(keys) == 1:
         return "only", "the only candidate"
     other = number - 1 if number else 1
-    index = next((i for i, pair in enumerate(zip(keys[number], keys[other], strict=True)) if pair[0] != pair[1]), 5)
+    index = next((i for i, pair in enumerate(zip(keys[number], keys[other], strict=True)) if pair[0] != pair[1]), 6)
     rule = _RULES[index]
-    site, order, priority, unhealthy, name, _ = keys[number]
+    far, site, order, priority, unhealthy, name, _ = keys[number]
     words = {
+        "domain": "it lies elsewhere" if far else "it lies nearby",
         "site": "the site's order does not name it" if site == _UNNAMED else f"the site's order names it as {site + 1}",
         "replica": f"its replica has order {order}",
         "priority": f"its priority is {priority}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -82,6 +83,15 @@ def test_the_log_goes_the_way_of_the_outputs_where_the_site_says_nothing_of_it()
     assert order([HTTP, S3], [A], activity="log", site_order={"write": ("s3",)}) == [("s3", "A"), ("http", "A")]
     both = {"write": ("s3",), "log": ("http",)}
     assert order([HTTP, S3], [A], activity="log", site_order=both) == [("http", "A"), ("s3", "A")]
+
+
+def test_what_lies_nearby_comes_before_what_lies_elsewhere_whatever_the_sites_order_of_backends():
+    near, far = Replica(url="https://a/f", rse="A", order=1, domain="lan"), replace(ROOT, domain="wan", order=0)
+    options = {"activity": "read", "site_order": {"read": ("xrootd", "http")}}
+    assert order([HTTP, XROOTD], [far, near], **options) == [("xrootd", "A"), ("http", "A"), ("xrootd", "C")]
+    verdicts = explain([HTTP, stager("xrootd", "root")], [far, near], **options)
+    placed = [(v.stager.name, v.rule, v.text) for v in verdicts if v.place]
+    assert placed == [("http", "domain", "it lies nearby"), ("xrootd", "domain", "it lies elsewhere")]
 
 
 @pytest.mark.parametrize(

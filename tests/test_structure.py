@@ -17,9 +17,9 @@ LAYERS = (
     ("api",),
     ("hookspecs",),
     ("settings", "journal", "logs", "cleanup", "places", "selection", "signals", "plugins"),
-    ("phases", "jobdir", "routes"),
+    ("phases", "jobdir", "routes", "catalogs"),
     ("supervision", "staging", "reporting", "heartbeat", "payload", "joblog", "outputs", "node"),
-    ("services", "payloadrun", "delivery"),
+    ("services", "payloadrun", "delivery", "transfers"),
     ("jobrun",),
     ("pilot_settings",),
     ("assembly", "ending", "jobfile", "offline", "explain"),
@@ -35,10 +35,12 @@ LAYERS = (
 BESIDE = {
     "plugins": {"settings", "logs"},
     "selection": {"plugins"},
+    "routes": {"catalogs"},
     "outputs": {"joblog", "payload", "staging"},
     "joblog": {"payload"},
     "payloadrun": {"services"},
     "delivery": {"services"},
+    "transfers": {"services"},
     "api": {"errors"},
 }
 """Imports within a layer; nothing here may run in a circle."""
