@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from pilot_core import Queue, Storage
+from pilot_core import Queue, Storage, StorageProtocol
 from pilot_core.testing import QueueSite, QueueSourceKit
 
 TOOLS = {"http": "davix", "file": "cp"}
@@ -15,7 +15,10 @@ TOOLS = {"http": "davix", "file": "cp"}
 
 def described(queue):
     """Return the queuedata of a queue, the storages' data, and what of the queue they can say."""
-    storages = {rse: Storage(rse=rse, url=each.url, layout=each.layout) for rse, each in queue.storages.items()}
+    storages = {
+        rse: Storage(rse=rse, url=each.url, layout=each.layout, protocols=protocols(each.url))
+        for rse, each in queue.storages.items()
+    }
     stagers = dict(queue.stagers)
     if "write" in stagers:
         stagers.setdefault("log", stagers["write"])  # CRIC's activity `pl` falls back to those of writing
@@ -50,11 +53,20 @@ def described(queue):
     return entry, {rse: endpoint(each) for rse, each in storages.items()}, expected
 
 
+def protocols(url):
+    """Return the protocols of a storage at a URL: that, and one for deleting."""
+    return (
+        StorageProtocol(url=url, activities=("read_lan", "write_lan", "delete")),
+        StorageProtocol(url="davs://door.example.org:443/x", activities=("delete",)),
+    )
+
+
 def endpoint(storage):
     parts = urlsplit(storage.url)
     place = {"endpoint": f"{parts.scheme}://{parts.netloc}", "path": f"{parts.path}/"}
+    door = {"endpoint": "davs://door.example.org:443/", "path": "x"}
     return {
-        "arprotocols": {"read_lan": [place], "write_lan": [place]},
+        "arprotocols": {"read_lan": [place], "write_lan": [place], "delete": [place, door]},
         "is_deterministic": storage.layout == "rucio",
         "state": "ACTIVE",
     }

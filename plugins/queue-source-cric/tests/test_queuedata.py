@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pilot_queue_source_cric.queuedata import COPYTOOLS, entry_of, parse_queue
 from pilot_queue_source_cric.values import Table
 
-from pilot_core import ConfigError, Queue, Storage
+from pilot_core import ConfigError, Queue, Storage, StorageProtocol
 
 QUEUEDATA = {
     "nickname": "HERE",
@@ -146,6 +146,103 @@ def test_the_table_of_copy_tools_is_that_of_the_readme(pytestconfig):
     assert {tool: documented.get(tool) for tool in COPYTOOLS} == dict(COPYTOOLS)
 
 
+@pytest.mark.parametrize(
+    ("schemas", "schemes"),
+    [
+        (None, {}),
+        (
+            {"read_lan": ["root", "srm"], "default": ["webdav"]},
+            {
+                "read": ("root",),
+                "write": ("davs", "dav", "https", "http"),
+                "log": ("davs", "dav", "https", "http"),
+            },
+        ),
+        # by copy tool, those of the activity's tools; other tools' do not count
+        (
+            {"read_lan": {"rucio": ["root"], "lsm": ["s3"]}, "write_lan": {"default": ["davs"]}},
+            {
+                "read": ("root",),
+                "write": ("davs",),
+                "log": ("davs",),
+            },
+        ),
+        # what nobody here can serve is no limit
+        ({"read_lan": ["srm"]}, {}),
+    ],
+)
+def test_schemes_that_are_allowed_by_activity(schemas, schemes):
+    assert parse({"acopytools_schemas": schemas}).schemes == schemes
+
+
+def test_what_may_be_read_and_where_outputs_may_go():
+    queue = parse(
+        {
+            "allow_lan": False,
+            "allow_wan": True,
+            "direct_access_lan": "True",
+            "direct_access_wan": "False",
+            "params": {"allow_altstageout": True},
+            "astorages": {"read_lan": ["A"], "read_wan": ["B"], "write_lan": ["A"], "write_wan": ["C", "B"]},
+        }
+    )
+    assert (queue.allow_lan, queue.allow_wan, queue.direct_access_lan, queue.direct_access_wan) == (
+        False,
+        True,
+        True,
+        False,
+    )
+    assert (queue.read, queue.read_wan, queue.write, queue.write_wan) == (("A",), ("B",), ("A",), ("C", "B"))
+    assert queue.alt_stageout == "on"
+    assert parse({"params": {"allow_altstageout": False}}).alt_stageout == "off"
+    assert parse({"params": None}).alt_stageout == "job"
+
+
+def test_a_sites_entry_as_cric_exports_it_is_enough():
+    """The fields and values of a production queue's entry that matter here, those without a value included."""
+    queue = parse(
+        {
+            "astorages": {"pr": ["AGLT2_DATADISK"], "pw": ["AGLT2_DATADISK"], "pl": []},
+            "acopytools": {"pr": ["rucio"], "pw": ["rucio"]},
+            "environ": "None",
+            "allow_lan": True,
+            "allow_wan": True,
+            "direct_access_lan": True,
+            "direct_access_wan": True,
+            "params": {},
+        },
+        {
+            "AGLT2_DATADISK": {
+                "state": "ACTIVE",
+                "type": "DATADISK",
+                "is_deterministic": True,
+                "arprotocols": {
+                    "read_lan": [
+                        {"endpoint": "root://lan.example:1094/", "flavour": "XROOTD", "id": 3, "path": "/atlas/rucio/"},
+                        {"endpoint": "davs://web.example:443", "flavour": "WEBDAV", "id": 4, "path": "/atlas/rucio/"},
+                    ],
+                    "write_lan": [
+                        {"endpoint": "davs://web.example:443", "flavour": "WEBDAV", "id": 4, "path": "/atlas/rucio/"}
+                    ],
+                    "delete": [
+                        {"endpoint": "davs://web.example:443", "flavour": "WEBDAV", "id": 4, "path": "/atlas/rucio/"}
+                    ],
+                },
+                "rprotocols": {},
+            }
+        },
+    )
+    assert (queue.read, queue.write, queue.log) == (("AGLT2_DATADISK",),) * 3
+    assert queue.stagers == dict.fromkeys(("read", "write", "log"), ("xrootd", "http"))
+    assert queue.environment == {}
+    disk = queue.storages["AGLT2_DATADISK"]
+    assert disk.urls_of("mc16", "f", "read_lan") == (
+        "root://lan.example:1094//atlas/rucio/mc16/97/f2/f",
+        "davs://web.example:443/atlas/rucio/mc16/97/f2/f",
+    )
+    assert disk.prefixes("write_lan") == disk.prefixes("delete") == ("davs://web.example:443/atlas/rucio",)
+
+
 # -- formats -----------------------------------------------------------------------------------------------------------
 
 
@@ -166,8 +263,35 @@ def test_a_flat_document_that_names_no_queue_is_the_one_asked_for():
 # -- storages ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_storage_is_reached_by_the_protocol_that_serves_both_ways():
-    assert storage() == Storage(rse="DISK", url="davs://disk.example:443/eos/atlas", layout="rucio")
+ROOT_URL, DAVS_URL = "root://disk.example:1094//eos/atlas", "davs://disk.example:443/eos/atlas"
+
+
+def test_a_storage_has_the_protocols_of_each_activity_and_for_the_rest_the_one_that_serves_both_ways():
+    assert storage() == Storage(
+        rse="DISK",
+        url=DAVS_URL,
+        layout="rucio",
+        protocols=(
+            StorageProtocol(url=ROOT_URL, activities=("read_lan",)),
+            StorageProtocol(url=DAVS_URL, activities=("read_wan", "write_lan")),
+        ),
+    )
+
+
+def test_each_activity_keeps_its_own_order_of_protocols():
+    both = {"read_lan": [PROTOCOL, WEBDAV, PROTOCOL], "read_wan": [WEBDAV, PROTOCOL], "delete": [WEBDAV]}
+    found = storage(arprotocols=both)
+    assert found.prefixes("read_lan") == (ROOT_URL, DAVS_URL)
+    assert found.prefixes("read_wan") == (DAVS_URL, ROOT_URL)
+    assert found.prefixes("delete") == (DAVS_URL,)
+    older = storage(arprotocols={"r": [WEBDAV], "w": [PROTOCOL], "d": [WEBDAV]})
+    assert (older.prefixes("read_lan"), older.prefixes("write_wan")) == ((DAVS_URL,), (ROOT_URL,))
+
+
+def test_protocols_that_no_stager_has_are_left_out_where_there_are_others():
+    found = storage(arprotocols={"read_lan": [SRM, PROTOCOL], "write_lan": [SRM]})
+    assert found.prefixes("read_lan") == (ROOT_URL,)
+    assert found.prefixes("write_lan")[0].startswith("srm:")
 
 
 def test_where_none_serves_both_ways_the_first_for_writing_counts():

@@ -32,6 +32,11 @@ class CricSettings:
         metavar="URL",
     )
     endpoints_file: Path | None = setting(None, help="file with the storages, instead of a URL", metavar="F")
+    catalog: str = setting(
+        "",
+        help="replica catalogue that is asked where inputs lie (rucio); default: none, they lie where the storages say",
+        metavar="NAME",
+    )
     timeout: float = setting(20.0, help="seconds that a server may stay silent", minimum=0.001)
     tries: int = setting(3, help="how often a server that does not answer is asked", minimum=1)
     transformation_urls: tuple[str, ...] = setting(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pilot_core import Queue, Storage
-from pilot_queue_source_cric.storages import read_storages
+from pilot_queue_source_cric.storages import KNOWN_SCHEMES, read_storages
 from pilot_queue_source_cric.values import Table
 
 __all__ = ["entry_of", "parse_queue", "storages_used"]
@@ -31,6 +31,10 @@ COPYTOOLS: Mapping[str, tuple[str, ...]] = {
 }
 """Pilot 3's copy tools -> our stagers in order; others (`lsm`, `gs` ...) have none and stay in `Queue.extra`."""
 
+OURS = ("read", "write", "log")
+"""Our activities that have backends."""
+SCHEMES: Mapping[str, tuple[str, ...]] = {"webdav": ("davs", "dav", "https", "http")}
+"""What CRIC calls by another name than URLs do."""
 STATES = ("online", "test", "brokeroff", "offline")
 FLAT_KEYS = ("nickname", "panda_resource", "siteid", "astorages", "acopytools", "status", "state")
 
@@ -60,7 +64,13 @@ def activities_of(entry: Table) -> dict[str, tuple[str, ...]]:
     analysis = entry.text("type") == "analysis"
     read = ("read_lan_analysis",) * analysis + ("read_lan", "pr")
     write = ("write_lan_analysis",) * analysis + ("write_lan", "pw", "w")
-    return {"read": read, "write": write, "log": ("pl", *write)}
+    return {
+        "read": read,
+        "read_wan": ("read_wan",),
+        "write": write,
+        "write_wan": ("write_wan",),
+        "log": ("pl", *write),
+    }
 
 
 def storages_used(entry: Table) -> dict[str, tuple[str, ...]]:
@@ -73,7 +83,12 @@ def storages_used(entry: Table) -> dict[str, tuple[str, ...]]:
 
 
 def parse_queue(
-    entry: Table, name: str, endpoints: Table | None, *, transformation_urls: tuple[str, ...] = ()
+    entry: Table,
+    name: str,
+    endpoints: Table | None,
+    *,
+    transformation_urls: tuple[str, ...] = (),
+    catalog: str = "",
 ) -> Queue:
     """Return the queue; raises `ConfigError`, with the place, for what cannot be understood.
 
@@ -83,16 +98,26 @@ def parse_queue(
     storages: Mapping[str, Storage] = {}
     if endpoints is not None:
         wanted = dict.fromkeys(rse for names in used.values() for rse in names)
-        storages = read_storages(endpoints, wanted, {*used["write"], *used["log"]})
+        written = {*used["write"], *used["write_wan"], *used["log"]}
+        storages = read_storages(endpoints, wanted, written)
     return Queue(
         name=name,
         site=entry.text("atlas_site") or entry.text("gstat"),
         status=_status(entry),
         storages=storages,
         read=used["read"],
+        read_wan=used["read_wan"],
         write=used["write"],
+        write_wan=used["write_wan"],
         log=used["log"],
         stagers=_stagers(entry),
+        schemes=_schemes(entry),
+        catalog=catalog,
+        allow_lan=entry.flag("allow_lan", True),
+        allow_wan=entry.flag("allow_wan", False),
+        direct_access_lan=entry.flag("direct_access_lan", False),
+        direct_access_wan=entry.flag("direct_access_wan", False),
+        alt_stageout=_alt_stageout(entry.table("params")),
         environment=_environment(entry),
         transformation_urls=transformation_urls,
         max_memory_mb=entry.whole("maxrss"),
@@ -115,19 +140,56 @@ def _stagers(entry: Table) -> dict[str, tuple[str, ...]]:
     tools = entry.table("acopytools")
     general: Any = tools.names("default") or tuple(entry.table("copytools").data)
     found = {}
-    for ours, theirs in activities_of(entry).items():
-        named = next((names for key in theirs if (names := tools.names(key))), general)
+    for ours in OURS:
+        named = _tools(entry, ours) or general
         order = tuple(dict.fromkeys(stager for tool in named for stager in COPYTOOLS.get(tool, ())))
         if order:
             found[ours] = order
     return found
 
 
+def _tools(entry: Table, ours: str) -> tuple[str, ...]:
+    """Return the copy tools of one of our activities: those of the first of CRIC's that has any."""
+    tools = entry.table("acopytools")
+    return next((names for key in activities_of(entry)[ours] if (names := tools.names(key))), ())
+
+
+def _schemes(entry: Table) -> dict[str, tuple[str, ...]]:
+    """Return the URL schemes that are allowed by activity (`acopytools_schemas`), where there are stagers for them.
+
+    What stands for an activity is a list, or a list for each copy tool.
+    """
+    all_of_them = entry.table("acopytools_schemas")
+    found = {}
+    for ours in OURS:
+        key = next((each for each in (*activities_of(entry)[ours], "default") if all_of_them.data.get(each)), "")
+        if not key:
+            continue
+        if isinstance(all_of_them.data[key], Mapping):
+            by_tool = all_of_them.table(key)
+            tools = [tool for tool in _tools(entry, ours) if by_tool.data.get(tool)] or ["default"]
+            names = [name for tool in tools for name in by_tool.names(tool)]
+        else:
+            names = list(all_of_them.names(key))
+        schemes = [scheme for name in names for scheme in SCHEMES.get(name, (name,)) if scheme in KNOWN_SCHEMES]
+        if schemes:
+            found[ours] = tuple(dict.fromkeys(schemes))
+    return found
+
+
+def _alt_stageout(params: Table) -> str:
+    """Return whether outputs may go to another storage than theirs: the queue's word counts more than the job's."""
+    if params.data.get("allow_altstageout") is None:
+        return "job"
+    return "on" if params.flag("allow_altstageout", False) else "off"
+
+
 def _environment(entry: Table) -> dict[str, str]:
     """Return the variables of `environ`: `A=b,C=d`; nothing is expanded."""
     variables = {}
     for piece in entry.text("environ").split(","):
-        if not piece.strip():
+        # CRIC's exports have the text None where nothing is set
+        if piece.strip() in {"", "None"}:
             continue
         name, equals, value = piece.strip().removeprefix("export ").partition("=")
         if not equals or not _VARIABLE.fullmatch(name.strip()) or "\0" in value:

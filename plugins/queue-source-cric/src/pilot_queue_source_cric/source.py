@@ -37,9 +37,13 @@ class CricQueueSource:
             self._context.log.debug("queue %s: %s does not know it", name, where or "no server and no file")
             return None
         endpoints = self._endpoints(entry, cancel, deadline)
-        queue = parse_queue(entry, name, endpoints, transformation_urls=self._settings.transformation_urls)
-        absent = sorted({*queue.read, *queue.write, *queue.log} - set(queue.storages))
-        if absent:
+        settings = self._settings
+        queue = parse_queue(
+            entry, name, endpoints, transformation_urls=settings.transformation_urls, catalog=settings.catalog
+        )
+        used = {*queue.read, *queue.read_wan, *queue.write, *queue.write_wan, *queue.log}
+        absent = sorted(used - set(queue.storages))
+        if absent and not queue.catalog:
             self._context.log.warning("%s: no active storage is known for %s", entry.place, ", ".join(absent))
         return queue
 

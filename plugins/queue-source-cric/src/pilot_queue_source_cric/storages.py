@@ -12,16 +12,20 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pilot_core import Storage
+from pilot_core import Storage, StorageProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from pilot_queue_source_cric.values import Table
 
-__all__ = ["read_storages"]
+__all__ = ["KNOWN_SCHEMES", "read_storages"]
 
-KNOWN_SCHEMES = frozenset({"file", "root", "roots", "xroot", "http", "https", "dav", "davs", "s3", "s3s"})
+ACTIVITIES = {"read_lan": "r", "read_wan": "r", "write_lan": "w", "write_wan": "w", "delete": "d"}
+"""CRIC's activities of protocols, with their older names."""
+KNOWN_SCHEMES = frozenset(
+    {"file", "root", "roots", "xroot", "xroots", "http", "https", "dav", "davs", "s3", "s3s", "s3+http", "s3+https"}
+)
 """Schemes that stagers exist for; others (srm, gsiftp) are taken only where there is nothing else."""
 
 
@@ -38,15 +42,15 @@ def read_storages(endpoints: Table, wanted: Iterable[str], written: Collection[s
         url = _url(endpoint, writes=rse in written)
         if url and endpoint.text("state", "ACTIVE").upper() == "ACTIVE":
             layout = "rucio" if endpoint.flag("is_deterministic", True) else "flat"
-            found[rse] = Storage(rse=rse, url=url, layout=layout)
+            found[rse] = Storage(rse=rse, url=url, layout=layout, protocols=_protocols(endpoint))
     return found
 
 
 def _url(endpoint: Table, *, writes: bool) -> str:
-    """Return the one URL prefix by which this pilot reaches a storage, or an empty string.
+    """Return the URL prefix for what no protocol is for, or an empty string.
 
-    CRIC has protocols by activity, a `Storage` has one prefix for all: the first that serves what it is used for both
-    ways, else the first for writing where outputs go there, else the first for reading; LAN before WAN.
+    The first that serves what the storage is used for both ways, else the first for writing where outputs go there,
+    else the first for reading; LAN before WAN.
     """
     protocols = endpoint.table("arprotocols")
     reading = _prefixes(protocols, "read_lan", "read_wan", "r")
@@ -55,6 +59,27 @@ def _url(endpoint: Table, *, writes: bool) -> str:
     choices = [*both, *writing, *reading] if writes else [*reading, *writing]
     known = [url for url in choices if urlsplit(url).scheme in KNOWN_SCHEMES]
     return next(iter([*known, *choices]), "")
+
+
+def _protocols(endpoint: Table) -> tuple[StorageProtocol, ...]:
+    """Return the protocols of a storage, for each activity in its own order.
+
+    Those that no stager exists for are left out where an activity has others.
+    """
+    table = endpoint.table("arprotocols")
+    wanted: dict[str, list[str]] = {}
+    for activity, older in ACTIVITIES.items():
+        urls = _prefixes(table, activity) or _prefixes(table, older)
+        known = [url for url in urls if urlsplit(url).scheme in KNOWN_SCHEMES]
+        wanted[activity] = list(dict.fromkeys(known or urls))
+    urls = list(dict.fromkeys(url for found in wanted.values() for url in found))
+    if all(found == [url for url in urls if url in found] for found in wanted.values()):
+        return tuple(
+            StorageProtocol(url=url, activities=tuple(name for name, found in wanted.items() if url in found))
+            for url in urls
+        )
+    # no order of all is that of each
+    return tuple(StorageProtocol(url=url, activities=(name,)) for name, found in wanted.items() for url in found)
 
 
 def _prefixes(protocols: Table, *activities: str) -> list[str]:

@@ -60,10 +60,12 @@ class Table:
         return max(0, value)
 
     def flag(self, key: str, default: bool) -> bool:
-        """Return a boolean."""
+        """Return a boolean, given as one or, as in older exports, as the text True or False."""
         value = self.data.get(key)
-        if value is None:
+        if value is None or value == "":
             return default
+        if value in ("True", "False"):
+            return bool(value == "True")
         if not isinstance(value, bool):
             self.fail(key, f"must be true or false, not {_name(value)}")
         return value
