@@ -40,8 +40,8 @@ from pilot_core import (
     TransientError,
 )
 from pilot_core.api.local_files import INPUT, LOCAL_INPUT, LOCAL_OUTPUT, OUTPUT, path_of, translated
-from pilot_core.api.passage import BLOCK
 from pilot_core.builtin import file_stager
+from pilot_core.builtin.file_stager import COPY_BLOCK as BLOCK
 from pilot_core.builtin.file_stager import FileStager
 
 DATA = b"some bytes\n" * 100
@@ -594,7 +594,7 @@ except HandledError as error:
     print(type(error).__name__, error.error_code.value, list(full.iterdir()))
 """
     source = folder / "source"
-    source.write_bytes(bytes(2 * BLOCK))
+    source.write_bytes(bytes(2 << 20))
     full = folder / "full"
     full.mkdir()
     command = 'mount -t tmpfs -o size=1m none "$3" && exec "$0" -c "$1" "$2" "$3"'

@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from pilot_core.api.extents import Hole, data_spans, plan
 from pilot_core.api.url import shown_url
 from pilot_core.errors import (
     AuthError,
@@ -30,6 +32,9 @@ __all__ = ["INPUT", "LOCAL_INPUT", "LOCAL_OUTPUT", "OUTPUT", "Partial", "Place",
 
 log = logging.getLogger(__name__)
 
+BLOCK = 1 << 20
+"""Bytes of a block unless another length is asked for."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO, errno.EISDIR})
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -130,7 +135,7 @@ def path_of(url: str, place: Place) -> Path:
 
 def _plain(text: str) -> bool:
     """Say whether the text is free of control characters."""
-    return not any(character < " " or character == "\x7f" for character in text)
+    return not _CONTROL.search(text)
 
 
 def _bad_name(text: str, place: Place) -> HandledError:
@@ -169,21 +174,48 @@ class Source:
         """Size in bytes when it was opened."""
         return self._found.st_size
 
-    def blocks(self, length: int = 1 << 20) -> Iterator[memoryview]:
+    def blocks(self, length: int = BLOCK) -> Iterator[memoryview]:
         """Yield the file from its first byte, in blocks that are valid until the next is asked for.
 
         Raises `TransientError` for a file that somebody writes to meanwhile; one that grows for ever ends, too.
         """
+        for piece in self._walk(length, [(0, self.size)]):
+            if isinstance(piece, memoryview):
+                yield piece
+
+    def pieces(self, length: int = BLOCK) -> Iterator[memoryview | Hole]:
+        """Yield the file as `blocks` does, but its holes as such: they are not read."""
+        # a file that has room for all its bytes on disk has no holes
+        sparse = self._found.st_blocks * 512 < self.size
+        return self._walk(length, data_spans(self.descriptor, self.size) if sparse else [(0, self.size)])
+
+    def _walk(self, length: int, data: Iterable[tuple[int, int]]) -> Iterator[memoryview | Hole]:
+        """Yield the parts that have data in blocks, and the holes between them.
+
+        Blocks are read rather than mapped: a mapped file that somebody cuts ends the whole pilot by SIGBUS. The
+        kernel's own copies (copy_file_range, FICLONE) show nobody the bytes, so there is no checksum of them.
+        """
+        size = self.size
         # one byte more than expected shows that the file grew
-        buffer = memoryview(bytearray(min(length, self.size + 1)))
-        done = 0
-        while True:
-            with translated(f"{self.what}: cannot be read", self.place):
-                count = os.preadv(self.descriptor, (buffer,), done)
-            done += count
-            if not count or done > self.size:
-                break
-            yield buffer[:count]
+        buffer = memoryview(bytearray(min(length, size + 1)))
+        done, short = 0, False
+        with translated(f"{self.what}: cannot be read", self.place):
+            if size > length:
+                os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            for span in plan(size, data):
+                if not span.data:
+                    done, short = span.end, False
+                    yield Hole(span.end - span.start)
+                    continue
+                while done < span.end:
+                    room = buffer[: span.end - done + (span.end == size)]
+                    count = os.preadv(self.descriptor, (room,), done)
+                    done, short = done + count, count < len(room)
+                    if not count or done > size:
+                        raise self._changed(done)
+                    yield room[:count]
+            if not short:
+                done += os.preadv(self.descriptor, (buffer[:1],), size)
         self.check_unchanged(done)
 
     def check_unchanged(self, size: int) -> None:
@@ -192,11 +224,15 @@ class Source:
             now = os.fstat(self.descriptor)
         before = self._found
         if size != before.st_size or (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            raise TransientError(
-                f"{self.what}: changed while it was read ({before.st_size} bytes before, {now.st_size} now, "
-                f"{size} read)",
-                error_code=self.place.failed,
-            )
+            raise self._changed(size)
+
+    def _changed(self, size: int) -> TransientError:
+        """Return the error for a file of which `size` bytes were read while somebody wrote to it."""
+        now = os.fstat(self.descriptor)
+        return TransientError(
+            f"{self.what}: changed while it was read ({self.size} bytes before, {now.st_size} now, {size} read)",
+            error_code=self.place.failed,
+        )
 
     def _inside(self, path: Path) -> Path:
         """Return where the path really leads; raises `SourceNotFound` if that is out of the file's own directory."""
@@ -228,6 +264,7 @@ class Partial:
         # a name of the length limit leaves no room for more, so only its beginning is used
         start = os.fsdecode(os.fsencode(self._name)[:100])
         self._temporary: str | None = f".{start}.part-{secrets.token_hex(8)}"
+        self._gap = False
         with translated(f"{what}: cannot be written", place):
             if durable:
                 _make_folders(path.parent)
@@ -247,10 +284,21 @@ class Partial:
 
     def write(self, block: bytes | bytearray | memoryview) -> None:
         """Write a whole block after what is there; raises transfer errors."""
-        left = memoryview(block)
+        try:
+            done = os.write(self.descriptor, block)
+            if done < len(block):
+                left = memoryview(block)
+                while left := left[done:]:
+                    done = os.write(self.descriptor, left)
+        except OSError as error:
+            raise _handled(error, f"{self.what}: cannot be written", self.place) from error
+        self._gap = False
+
+    def skip(self, count: int) -> None:
+        """Leave a hole of `count` zero bytes after what is there; raises transfer errors."""
         with translated(f"{self.what}: cannot be written", self.place):
-            while left:
-                left = left[os.write(self.descriptor, left) :]
+            os.lseek(self.descriptor, count, os.SEEK_CUR)
+        self._gap = True
 
     def flush(self) -> None:
         """Make what was written safe on disk; raises transfer errors."""
@@ -262,6 +310,7 @@ class Partial:
         with translated(f"{self.what}: cannot be written", self.place):
             os.ftruncate(self.descriptor, 0)
             os.lseek(self.descriptor, 0, os.SEEK_SET)
+        self._gap = False
 
     def publish(self, *, replace: bool) -> None:
         """Give the complete file its mode (0644) and its name; whatever had the name is not followed."""
@@ -273,6 +322,8 @@ class Partial:
                 if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}:
                     raise
                 log.debug("%s: its file system has no modes: %s", self.what, error)  # FUSE mounts, CIFS
+            if self._gap:
+                os.ftruncate(self.descriptor, os.lseek(self.descriptor, 0, os.SEEK_CUR))
             if self.durable:
                 os.fsync(self.descriptor)
             if replace or not self._linked():

@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from pilot_core.api.checksums import Checksum, Digest, parse
-from pilot_core.api.local_files import LOCAL_INPUT, LOCAL_OUTPUT, Partial, Source
+from pilot_core.api.extents import Hole
+from pilot_core.api.local_files import BLOCK, LOCAL_INPUT, LOCAL_OUTPUT, Partial, Source
 from pilot_core.api.staging import TransferResult
 from pilot_core.api.url import shown_url
 from pilot_core.errors import ChecksumMismatch, PilotErrorCode, SizeMismatch, TransferError, TransferTimeout
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Incoming", "Outgoing", "wanted_checksum"]
 
-BLOCK = 1 << 20
-"""Bytes of a block unless the stager asks for another length."""
 IN_CODES: Mapping[str, PilotErrorCode] = {
     "adler32": PilotErrorCode.GETADMISMATCH,
     "md5": PilotErrorCode.GETMD5MISMATCH,
@@ -77,15 +76,29 @@ class Incoming:
 
         Other threads run while a block is digested and written. The block may be reused afterwards.
         """
-        target = self._opened
+        target = self._ready(len(block))
+        self._digest.update(block)
+        target.write(block)
+        self._took(len(block))
+
+    def hole(self, count: int) -> None:
+        """Take zero bytes that the file does not store; raises as `write`."""
+        target = self._ready(count)
+        self._digest.zeros(count)
+        target.skip(count)
+        self._took(count)
+
+    def _ready(self, count: int) -> Partial:
+        """Return where the next bytes are to be written, if they may."""
         self.check()
-        left = memoryview(block)
         known = self._request.size
-        if known is not None and self.received + len(left) > known:
+        if known is not None and self.received + count > known:
             raise SizeMismatch(f"{self.what}: more than the {known} bytes that the catalogue knows")
-        self._digest.update(left)
-        target.write(left)
-        self.received += len(left)
+        return self._opened
+
+    def _took(self, count: int) -> None:
+        """Count bytes that were written, and tell."""
+        self.received += count
         self._request.progress(self.received)
 
     def restart(self) -> None:
@@ -144,6 +157,11 @@ class Outgoing:
         """Bytes of the file when it was opened."""
         return self._file.size
 
+    @property
+    def checksum_name(self) -> str:
+        """Name of the checksum that is computed: what to ask the storage for."""
+        return self._digest.name
+
     def check(self) -> None:
         """Raise `Cancelled` or `TransferTimeout` if the transfer should stop."""
         _check(self._cancel, self._deadline, self.what, PilotErrorCode.STAGEOUTTIMEOUT)
@@ -154,13 +172,28 @@ class Outgoing:
         A block is valid until the next one is asked for. What is told as progress are the bytes of the blocks that the
         stager is done with. Raises `TransientError` for a file that grows or shrinks meanwhile, `Cancelled` ...
         """
+        for piece in self._walk(self._file.blocks(length)):
+            if isinstance(piece, memoryview):
+                yield piece
+
+    def pieces(self, length: int = BLOCK) -> Iterator[memoryview | Hole]:
+        """Yield the whole file as `blocks` does, but its holes as such, for storages that can keep them."""
+        return self._walk(self._file.pieces(length))
+
+    def _walk(self, pieces: Iterator[memoryview] | Iterator[memoryview | Hole]) -> Iterator[memoryview | Hole]:
+        """Yield pieces, computing their checksum and telling the progress."""
         self._digest = Digest(self._digest.name)
         self.sent = 0
-        for block in self._file.blocks(length):
+        for piece in pieces:
             self.check()
-            self._digest.update(block)
-            yield block
-            self.sent += len(block)
+            if isinstance(piece, Hole):
+                self._digest.zeros(piece.length)
+                count = piece.length
+            else:
+                self._digest.update(piece)
+                count = len(piece)
+            yield piece
+            self.sent += count
             self._request.progress(self.sent)
         self.check()
 

@@ -19,5 +19,6 @@ def without_password(url: str) -> str:
 def shown_url(url: str) -> str:
     """Return a URL as logs and errors may show it: on one line, not too long, without user and password."""
     text = without_password(url)
-    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

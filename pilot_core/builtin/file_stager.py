@@ -22,6 +22,7 @@ from pilot_core import (
     hookimpl,
     shown_url,
 )
+from pilot_core.api.extents import Hole
 from pilot_core.api.local_files import INPUT, OUTPUT, Partial, Source, path_of, translated
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FileStager"]
 
+COPY_BLOCK = 256 << 10
+"""Bytes of a block: read, digested and written while they are in a core's second-level cache."""
 SYNC_EVERY = 64 << 20
 """Bytes after which a stored file is flushed: one long flush at its end could not be cancelled."""
 
@@ -47,8 +50,11 @@ class FileStager:
             incoming = Incoming(request, cancel=cancel, deadline=deadline)
             incoming.expect(source.size)
             with incoming:
-                for block in source.blocks():
-                    incoming.write(block)
+                for piece in source.pieces(COPY_BLOCK):
+                    if isinstance(piece, Hole):
+                        incoming.hole(piece.length)
+                    else:
+                        incoming.write(piece)
                 return incoming.publish(url=request.url)
 
     def store(self, request: StoreRequest, *, cancel: CancelToken, deadline: Deadline) -> TransferResult:
@@ -58,6 +64,7 @@ class FileStager:
         symbolic link must stay within its own directory. The new file's mode is 0644.
         """
         path = path_of(request.url, OUTPUT)
+        unsafe = 0
         _check_root(request.root)
         with (
             Outgoing(request, cancel=cancel, deadline=deadline) as outgoing,
@@ -65,10 +72,15 @@ class FileStager:
         ):
             if not request.overwrite:
                 target.check_absent()
-            for block in outgoing.blocks():
-                target.write(block)
-                if outgoing.sent // SYNC_EVERY != (outgoing.sent + len(block)) // SYNC_EVERY:
+            for piece in outgoing.pieces(COPY_BLOCK):
+                if isinstance(piece, Hole):
+                    target.skip(piece.length)
+                    continue
+                target.write(piece)
+                unsafe += len(piece)
+                if unsafe >= SYNC_EVERY:
                     target.flush()
+                    unsafe = 0
             checksum = outgoing.finish()
             target.publish(replace=request.overwrite)
         return TransferResult(size=outgoing.sent, checksum=str(checksum), url=request.url)

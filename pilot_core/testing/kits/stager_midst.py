@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,10 +38,10 @@ if TYPE_CHECKING:
 
     from pilot_core.api.staging import FetchRequest
 
-__all__ = ["HUGE", "QUICK", "MidstClauses", "cancelled_soon", "die_midway", "open_descriptors"]
+__all__ = ["QUICK", "MidstClauses", "cancelled_soon", "die_midway", "make_huge", "open_descriptors"]
 
 HUGE = 4 * 1024**3
-"""Bytes of a file that nobody moves in a moment; it is a hole."""
+"""Bytes of a file that nobody moves in a moment."""
 SOON = 5.0
 """Real seconds in which a cancelled call has to end on a machine that is busy; a second is what is promised."""
 QUICK = "another program moves the bytes, and was done before it was looked at"
@@ -192,7 +193,7 @@ class MidstClauses(StagerBase):
         if place is None:
             self.does_not_apply("the stager does not read the storage's files itself")
         place.put(FILE, b"")
-        os.truncate(place.path(FILE), HUGE)
+        make_huge(place.path(FILE))
         request = stage_in.fetch_request()
         told = apart(lambda: cancelled_soon(stage_in, lambda: stage_in.fresh().fetch(request, **stage_in.limits)))
         assert told == "Cancelled", f"cancelling the fetch of a huge file: {told}; Cancelled is due within a second"
@@ -352,6 +353,18 @@ class MidstClauses(StagerBase):
         assert grown <= 2, f"{grown} descriptors are left open by 20 rounds of calls"
         assert threading.active_count() - before[1] <= 2, "threads are left running"
         assert len(children()) - before[2] <= 2, "processes are left, or were not waited for"
+
+
+def make_huge(path: Path) -> None:
+    """Make an empty file one of `HUGE` bytes that takes little room, and time to copy even for who keeps its holes."""
+    os.truncate(path, HUGE)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        # as far as `cancelled_soon` lets a copy grow
+        for offset in range(0, HUGE // 2, 64 << 10):
+            os.pwrite(descriptor, b"data", offset)
+    finally:
+        os.close(descriptor)
 
 
 def cancelled_soon(bench: Bench, call: Callable[[], object]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 
 from pilot_core.api.cancel import CancelToken, Deadline
@@ -27,7 +26,7 @@ from pilot_core.testing.kits.stager_base import (
     ran_programs,
     refused,
 )
-from pilot_core.testing.kits.stager_midst import HUGE, QUICK, cancelled_soon, die_midway, open_descriptors
+from pilot_core.testing.kits.stager_midst import QUICK, cancelled_soon, die_midway, make_huge, open_descriptors
 from pilot_core.testing.kits.within import at_once
 
 __all__ = ["StoredClauses"]
@@ -97,7 +96,7 @@ class StoredClauses(StagerBase):
         """Cancelling from another thread ends the store of a file of 4 GiB soon, whoever moves the bytes."""
         if stage_out.direct is None:
             self.does_not_apply("the stager does not write the storage's files itself")
-        os.truncate(stage_out.write(b""), HUGE)
+        make_huge(stage_out.write(b""))
         request = stage_out.store_request()
         told = apart(lambda: cancelled_soon(stage_out, lambda: stage_out.fresh().store(request, **stage_out.limits)))
         assert told == "Cancelled", f"cancelling the store of a huge file: {told}; Cancelled is due within a second"
