@@ -86,7 +86,9 @@ def run_kit(
     tests = [f"{kit_file}::TestMutant::{clause}" for clause in clauses] or [str(kit_file)]
     options = ["-q", "-p", "pilot_core.testing.plugin", "-p", "no:cacheprovider", "--kit-report", str(report)]
     options += ["--rootdir", str(kit_file.parent), "-c", os.devnull, "--import-mode=importlib"]
-    order = {"folder": str(folder), "environment": {VARIABLE: mutant}, "path": [str(HERE)], "output": str(output)}
+    # as in a CI system, where pytest explains a failed assertion at full length
+    environment = {VARIABLE: mutant, "CI": "true"}
+    order = {"folder": str(folder), "environment": environment, "path": [str(HERE)], "output": str(output)}
     try:
         nursery.run({**order, "arguments": [*options, *tests]})
     except TimeoutError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pilot_core.api.cancel import Deadline
 from pilot_core.api.clock import Event, SystemClock
 from pilot_core.errors import HandledError, TransferTimeout
+from pilot_core.testing.kits.content import same_bytes
 from pilot_core.testing.kits.stager_base import FILE, Bench, StagerBase, check_result, data_of, refused
 from pilot_core.testing.kits.within import PATIENCE
 
@@ -65,8 +66,8 @@ class ConductClauses(StagerBase):
         assert not meanwhile.waited, "a fetch waits until another one is done; threads call it at the same time"
         for result in meanwhile.results:
             check_result(result, quick, "a fetch in the midst of another one")
-        assert (stage_in.here / "slow.dat").read_bytes() == slow
-        assert (stage_in.here / "quick.dat").read_bytes() == quick
+        same_bytes((stage_in.here / "slow.dat").read_bytes(), slow)
+        same_bytes((stage_in.here / "quick.dat").read_bytes(), quick)
 
     def test_one_store_does_not_hold_up_another(self, stage_out: Bench) -> None:
         """While one file is on its way another one is stored: they do not wait for each other, nor get mixed up."""
@@ -79,8 +80,8 @@ class ConductClauses(StagerBase):
         assert not meanwhile.waited, "a store waits until another one is done; threads call it at the same time"
         for result in meanwhile.results:
             check_result(result, quick, "a store in the midst of another one")
-        assert stage_out.storage.get("slow.dat") == slow
-        assert stage_out.storage.get("quick.dat") == quick
+        same_bytes(stage_out.storage.get("slow.dat"), slow)
+        same_bytes(stage_out.storage.get("quick.dat"), quick)
 
     def test_the_fetched_url_leads_to_the_file(self, stage_in: Bench) -> None:
         """The result's url is where the file was read from, without a password: `stat` finds it there."""
@@ -118,4 +119,4 @@ class ConductClauses(StagerBase):
         stage_out.deadline = Deadline.after(stage_out.clock, 0.0)
         refused(stage_out.stat, TransferTimeout, what="a stat without time")
         refused(stage_out.remove, TransferTimeout, what="a remove without time")
-        assert stage_out.storage.get(FILE) == b"x", "a file was removed although the time was up"
+        same_bytes(stage_out.storage.get(FILE), b"x", "a file was removed although the time was up")

@@ -11,6 +11,7 @@ import pytest
 
 from pilot_core.api.checksums import DIGITS
 from pilot_core.errors import Cancelled, ChecksumMismatch, SourceNotFound, TransferError
+from pilot_core.testing.kits.content import same_bytes
 from pilot_core.testing.kits.stager_base import (
     ANY,
     FILE,
@@ -44,27 +45,27 @@ class StageInClauses(StagerBase):
         stage_in.storage.put(FILE, data)
         result = stage_in.fetch(size=size, checksum=checksum_of("adler32", data))
         assert (stage_in.here / FILE).is_file(), "fetch returned, and the file is not at its destination"
-        assert (stage_in.here / FILE).read_bytes() == data, "the fetched bytes are not those on the storage"
+        same_bytes((stage_in.here / FILE).read_bytes(), data, "the fetched bytes are not those on the storage")
         check_result(result, data, "fetch")
 
     def test_bytes_of_any_kind_are_fetched(self, stage_in: Bench) -> None:
         """Line ends, marks of encodings, NULs and long runs of zeros, also at the end, arrive as they are."""
         stage_in.storage.put(FILE, NASTY)
         check_result(stage_in.fetch(size=len(NASTY)), NASTY, "fetch")
-        assert (stage_in.here / FILE).read_bytes() == NASTY, "the fetched bytes are not those on the storage"
+        same_bytes((stage_in.here / FILE).read_bytes(), NASTY, "the fetched bytes are not those on the storage")
 
     def test_it_fetches_what_the_catalogue_knows_nothing_of(self, stage_in: Bench) -> None:
         """Without an expected size and checksum a file is fetched all the same, and the result tells both."""
         data = data_of(4097, 1)
         stage_in.storage.put(FILE, data)
         check_result(stage_in.fetch(), data, "fetch")
-        assert (stage_in.here / FILE).read_bytes() == data
+        same_bytes((stage_in.here / FILE).read_bytes(), data)
 
     def test_an_empty_file_is_a_file(self, stage_in: Bench) -> None:
         """A file without a byte, known to be so, is fetched like any other."""
         stage_in.storage.put(FILE, b"")
         check_result(stage_in.fetch(size=0, checksum="adler32:00000001"), b"", "fetching an empty file")
-        assert (stage_in.here / FILE).read_bytes() == b""
+        same_bytes((stage_in.here / FILE).read_bytes(), b"")
 
     def test_nothing_but_the_file_is_left(self, stage_in: Bench) -> None:
         """After a fetch there is the file and nothing else: not here, not on the storage, not among temporary files."""
@@ -74,7 +75,7 @@ class StageInClauses(StagerBase):
         left = listing(stage_in.here) - {"in.dat"}
         assert not left, f"beside the fetched file lies {sorted(left)}"
         assert stage_in.storage.names() == before, "fetching changed what lies on the storage"
-        assert stage_in.storage.get(FILE) == data_of(4097), "fetching changed the file on the storage"
+        same_bytes(stage_in.storage.get(FILE), data_of(4097), "fetching changed the file on the storage")
         stage_in.check_clean(here=False)
 
     def test_a_fetched_file_is_the_pilots_alone_to_write(self, stage_in: Bench) -> None:
@@ -91,7 +92,9 @@ class StageInClauses(StagerBase):
         assert mode & 0o400, f"its owner cannot read the fetched file (mode {mode & 0o7777:o})"
         assert not mode & 0o7000, f"the fetched file has odd bits in its mode ({mode & 0o7777:o})"
         stage_in.storage.put(FILE, b"y")
-        assert (stage_in.here / FILE).read_bytes() == b"x", "the fetched file is the storage's own: it changes with it"
+        same_bytes(
+            (stage_in.here / FILE).read_bytes(), b"x", "the fetched file is the storage's own: it changes with it"
+        )
 
     @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
     def test_files_of_any_name_are_fetched(self, name: str, stage_in: Bench) -> None:
@@ -101,7 +104,7 @@ class StageInClauses(StagerBase):
         destination = stage_in.here / "in" / name
         destination.parent.mkdir(parents=True)
         stage_in.fetch(name, to=destination, size=13)
-        assert destination.read_bytes() == b"the right one"
+        same_bytes(destination.read_bytes(), b"the right one")
         folders = {str(folder) for folder in Path(name).parents} - {"."}
         assert listing(stage_in.here / "in") == {name, *folders}
         assert stage_in.storage.names() == before
@@ -121,7 +124,7 @@ class StageInClauses(StagerBase):
                 assert str(error).isprintable(), f"the error's text has control characters: {str(error)!r}"
                 assert listing(stage_in.here) <= {"plain.dat", name}, f"something is left: {listing(stage_in.here)}"
             else:
-                assert destination.read_bytes() == b"odd", "another file was fetched than the one that was asked for"
+                same_bytes(destination.read_bytes(), b"odd", "another file was fetched than the one that was asked for")
 
     def test_files_of_one_name_in_two_folders_are_told_apart(self, stage_in: Bench) -> None:
         """Two files whose names differ by their folder only are not taken for each other, neither here nor there."""
@@ -131,7 +134,7 @@ class StageInClauses(StagerBase):
         for folder in ("one", "two"):
             stage_in.fetch(f"{folder}/{FILE}")
         for folder in ("one", "two"):
-            assert (stage_in.here / folder / FILE).read_bytes() == folder.encode()
+            same_bytes((stage_in.here / folder / FILE).read_bytes(), folder.encode())
 
     # -- what is wrong -----------------------------------------------------------------------------------------------
 
@@ -261,7 +264,7 @@ class StageInClauses(StagerBase):
             name = found.checksum.partition(":")[0]
             assert name in DIGITS, f"stat tells a checksum that is not name:value: {found.checksum!r}"
             assert found.checksum == checksum_of(name, data), f"stat tells a wrong checksum: {found.checksum}"
-        assert stage_in.storage.get(FILE) == data, "asking changed the file"
+        same_bytes(stage_in.storage.get(FILE), data, "asking changed the file")
         stage_in.check_clean()
         stage_in.storage.put(FILE, data + b"more")
         assert stage_in.stat().size == size + 4, "stat tells an old size of a file that has changed"

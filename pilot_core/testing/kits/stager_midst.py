@@ -17,6 +17,7 @@ from pilot_core.api.cancel import CancelToken, Deadline
 from pilot_core.api.clock import Event, SystemClock
 from pilot_core.errors import Cancelled, HandledError, TransferError, TransferTimeout
 from pilot_core.testing.kits.apart import Disk, adopt_orphans, apart, children, running_children
+from pilot_core.testing.kits.content import same_bytes
 from pilot_core.testing.kits.stager_base import (
     ANY,
     FILE,
@@ -58,7 +59,7 @@ class MidstClauses(StagerBase):
         stage_in.storage.put(FILE, b"new")
         stage_in.write(older)
         stage_in.fetch(size=3)
-        assert (stage_in.here / FILE).read_bytes() == b"new"
+        same_bytes((stage_in.here / FILE).read_bytes(), b"new")
         assert listing(stage_in.here) == {FILE}
 
     def test_a_link_at_the_destination_is_not_followed(self, stage_in: Bench) -> None:
@@ -70,8 +71,8 @@ class MidstClauses(StagerBase):
         with contextlib.suppress(*ANY):
             stage_in.fetch()
             assert not (stage_in.here / FILE).is_symlink(), "the destination is still the link"
-            assert (stage_in.here / FILE).read_bytes() == b"new"
-        assert victim.read_bytes() == b"somebody's", "the link was followed and another file overwritten"
+            same_bytes((stage_in.here / FILE).read_bytes(), b"new")
+        same_bytes(victim.read_bytes(), b"somebody's", "the link was followed and another file overwritten")
 
     def test_an_impossible_destination_harms_nothing(self, stage_in: Bench) -> None:
         """A destination that is a directory, or below a file, is refused; what is there stays."""
@@ -291,7 +292,7 @@ class MidstClauses(StagerBase):
             "eight fetches at the same time",
         )
         for (name, data), result in zip(files.items(), results, strict=True):
-            assert (stage_in.here / name).read_bytes() == data, f"{name} has not its own bytes"
+            same_bytes((stage_in.here / name).read_bytes(), data, f"{name} has not its own bytes")
             check_result(result, data, name)
         assert listing(stage_in.here) == set(files)
 
@@ -327,10 +328,10 @@ class MidstClauses(StagerBase):
         stage_in.cancel = token
         for _ in range(2):
             check_result(stage_in.fetch(), data, "a fetch after errors")
-            assert (stage_in.here / FILE).read_bytes() == data
+            same_bytes((stage_in.here / FILE).read_bytes(), data)
         stage_in.storage.put(FILE, b"changed meanwhile")
         stage_in.fetch()
-        assert (stage_in.here / FILE).read_bytes() == b"changed meanwhile", "an old copy was handed out"
+        same_bytes((stage_in.here / FILE).read_bytes(), b"changed meanwhile", "an old copy was handed out")
 
     def test_fetching_leaks_nothing(self, stage_in: Bench) -> None:
         """Descriptors and threads do not grow with the number of files, whether they are fetched or refused."""

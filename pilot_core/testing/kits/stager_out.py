@@ -17,6 +17,7 @@ from pilot_core.errors import (
     TransferError,
 )
 from pilot_core.testing.kits.apart import Disk, apart
+from pilot_core.testing.kits.content import same_bytes
 from pilot_core.testing.kits.stager_base import (
     ANY,
     FILE,
@@ -50,17 +51,17 @@ class StageOutClauses(StagerBase):
         data = data_of(size)
         source = stage_out.write(data)
         result = stage_out.store()
-        assert stage_out.storage.get(FILE) == data, "the bytes on the storage are not those of the source"
+        same_bytes(stage_out.storage.get(FILE), data, "the bytes on the storage are not those of the source")
         check_result(result, data, "store")
         assert result.checksum.startswith("adler32:"), f"asked for was an adler32, told is {result.checksum}"
-        assert source.read_bytes() == data, "storing changed the source"
+        same_bytes(source.read_bytes(), data, "storing changed the source")
         assert stage_out.stat(url=result.url).size == size, "the result's url does not lead to the stored file"
 
     def test_bytes_of_any_kind_are_stored(self, stage_out: Bench) -> None:
         """Line ends, marks of encodings, NULs and long runs of zeros, also at the end, arrive as they are."""
         stage_out.write(NASTY)
         check_result(stage_out.store(), NASTY, "store")
-        assert stage_out.storage.get(FILE) == NASTY, "the stored bytes are not those of the source"
+        same_bytes(stage_out.storage.get(FILE), NASTY, "the stored bytes are not those of the source")
 
     def test_a_link_is_stored_as_a_file(self, stage_out: Bench) -> None:
         """A source that is a symbolic link is stored as the file that it leads to, or refused; never as a link."""
@@ -72,7 +73,7 @@ class StageOutClauses(StagerBase):
             assert not stage_out.storage.names()
         else:
             (stage_out.here / FILE).unlink()
-            assert stage_out.storage.get("link.dat") == b"the file", "a link was stored in the place of a file"
+            same_bytes(stage_out.storage.get("link.dat"), b"the file", "a link was stored in the place of a file")
 
     def test_nothing_but_the_stored_file_is_left(self, stage_out: Bench) -> None:
         """After a store there is the file on the storage and nothing else anywhere."""
@@ -81,7 +82,7 @@ class StageOutClauses(StagerBase):
         stage_out.store()
         left = stage_out.storage.names() - {FILE, "other.dat"}
         assert not left, f"beside the stored file lies {sorted(left)}"
-        assert stage_out.storage.get("other.dat") == b"other", "storing changed another file"
+        same_bytes(stage_out.storage.get("other.dat"), b"other", "storing changed another file")
         assert listing(stage_out.here) == {FILE}, f"beside the source lies {sorted(listing(stage_out.here) - {FILE})}"
         stage_out.check_clean(here=False)
 
@@ -89,14 +90,14 @@ class StageOutClauses(StagerBase):
         """Folders of the URL that are not there yet are made."""
         stage_out.write(b"deep")
         stage_out.store("new/and deeper/é/file.dat", source=stage_out.here / FILE)
-        assert stage_out.storage.get("new/and deeper/é/file.dat") == b"deep"
+        same_bytes(stage_out.storage.get("new/and deeper/é/file.dat"), b"deep")
 
     @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
     def test_files_of_any_name_are_stored(self, name: str, stage_out: Bench) -> None:
         """A name with spaces, unicode, 255 bytes or characters of shells and URLs is a name like any other."""
         stage_out.write(b"the right one", name)
         stage_out.store(name)
-        assert stage_out.storage.get(name) == b"the right one"
+        same_bytes(stage_out.storage.get(name), b"the right one")
         assert stage_out.storage.names() == {name}
 
     @pytest.mark.parametrize("name", ODD_NAMES.values(), ids=ODD_NAMES)
@@ -118,7 +119,7 @@ class StageOutClauses(StagerBase):
         stage_out.storage.put(FILE, b"older and much longer" * 1000)
         stage_out.write(b"new")
         stage_out.store()
-        assert stage_out.storage.get(FILE) == b"new"
+        same_bytes(stage_out.storage.get(FILE), b"new")
         assert stage_out.storage.names() == {FILE}
 
     def test_without_overwrite_an_older_file_stays(self, stage_out: Bench) -> None:
@@ -126,10 +127,10 @@ class StageOutClauses(StagerBase):
         stage_out.storage.put(FILE, b"older")
         stage_out.write(b"new")
         refused(lambda: stage_out.store(overwrite=False), TransferError, what="storing over an older file")
-        assert stage_out.storage.get(FILE) == b"older", "the older file was touched"
+        same_bytes(stage_out.storage.get(FILE), b"older", "the older file was touched")
         assert stage_out.storage.names() == {FILE}
         stage_out.store("free.dat", source=stage_out.here / FILE, overwrite=False)
-        assert stage_out.storage.get("free.dat") == b"new"
+        same_bytes(stage_out.storage.get("free.dat"), b"new")
 
     # -- checksums -----------------------------------------------------------------------------------------------------
 
@@ -212,7 +213,9 @@ class StageOutClauses(StagerBase):
                     stage_out.store(url=url, source=source)
                 with contextlib.suppress(HandledError):
                     stage_out.remove(url=url)
-        assert (folder.parent / "beside.dat").read_bytes() == b"not for jobs", "a file beside the storage was changed"
+        same_bytes(
+            (folder.parent / "beside.dat").read_bytes(), b"not for jobs", "a file beside the storage was changed"
+        )
         assert not (folder.parent / "made.dat").exists(), "a file was made beside the storage"
 
     def test_a_file_in_the_place_of_a_folder_is_an_error(self, stage_out: Bench) -> None:
@@ -222,7 +225,7 @@ class StageOutClauses(StagerBase):
         stage_out.storage.put("plain", b"kept")
         source = stage_out.write(b"x")
         refused(lambda: stage_out.store("plain/file.dat", source=source), *ANY, what="storing to below a file")
-        assert stage_out.storage.get("plain") == b"kept"
+        same_bytes(stage_out.storage.get("plain"), b"kept")
         assert stage_out.storage.names() == {"plain"}
 
     def test_a_storage_that_may_not_be_written_is_an_error(self, stage_out: Bench) -> None:
