@@ -6,6 +6,7 @@ Needs the package `cryptography`, which the pilot itself does not.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import ipaddress
 import ssl
 from pathlib import Path
@@ -15,21 +16,27 @@ from pilot_core.api.tls import TlsSocket
 
 if TYPE_CHECKING:
     from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 __all__ = ["TestAuthority"]
 
 
 class TestAuthority:
-    """An authority whose files lie in one folder; everything it issues is valid from yesterday."""
+    """An authority whose files lie in one folder; everything it issues is valid from yesterday.
+
+    With `rsa` all keys are RSA's: XRootD's login by X.509 (gsi) knows no others.
+    """
 
     __test__ = False  # not a test, whatever pytest makes of the name
 
-    def __init__(self, folder: Path, name: str = "Test CA") -> None:
+    def __init__(self, folder: Path, name: str = "Test CA", *, rsa: bool = False) -> None:
         self.folder = folder
+        self._rsa = rsa
         self.ca_file = folder / f"{name.replace(' ', '-').lower()}.pem"
         """The authority's own certificate, for `Context.ca_file`."""
-        self._key = _new_key()
+        self._key = self._new_key()
         self._name = name
         self._certificate = _sign(name, self._key, name, self._key, days=30, authority=True)
         self.ca_file.write_bytes(_pem(self._certificate))
@@ -40,11 +47,31 @@ class TestAuthority:
 
     def server_file(self, *, host: str = "localhost", days: float = 1) -> Path:
         """Issue a certificate for `host` and 127.0.0.1; return the one file that has it and its key."""
-        key = _new_key()
+        key = self._new_key()
         certificate = _sign(host, key, self._name, self._key, days=days, host=host)
         file = self.folder / f"server-{certificate.serial_number:x}.pem"
         _write(file, _pem(certificate), _key_pem(key))
         return file
+
+    def _new_key(self) -> Key:
+        return _new_key(rsa=self._rsa)
+
+    def folder_of_authorities(self) -> Path:
+        """Return a folder with this authority only, named as OpenSSL looks for it, as grid sites have one."""
+        folder = self.folder / "authorities"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{_name_hash(self._name):08x}.0").write_bytes(_pem(self._certificate))
+        return folder
+
+    def server_files(self, *, host: str = "localhost", days: float = 1) -> tuple[Path, Path]:
+        """Issue a server's certificate for `host` and 127.0.0.1; return the files of certificate and key."""
+        key = self._new_key()
+        certificate = _sign(host, key, self._name, self._key, days=days, host=host)
+        stem = f"server-{certificate.serial_number:x}"
+        cert_file, key_file = self.folder / f"{stem}-cert.pem", self.folder / f"{stem}-key.pem"
+        _write(cert_file, _pem(certificate))
+        _write(key_file, _key_pem(key))
+        return cert_file, key_file
 
     def server_context(
         self, *, host: str = "localhost", days: float = 1, clients: TestAuthority | None = None, optional: bool = True
@@ -65,7 +92,7 @@ class TestAuthority:
 
     def client(self, name: str = "pilot", *, days: float = 1) -> tuple[Path, Path]:
         """Issue a client certificate; return the files of certificate and key."""
-        key = _new_key()
+        key = self._new_key()
         certificate = _sign(name, key, self._name, self._key, days=days)
         stem = f"{name}-{certificate.serial_number:x}"
         cert_file, key_file = self.folder / f"{stem}.pem", self.folder / f"{stem}-key.pem"
@@ -78,7 +105,7 @@ class TestAuthority:
         from cryptography import x509  # noqa: PLC0415
         from cryptography.x509.oid import NameOID  # noqa: PLC0415
 
-        user_key, key = _new_key(), _new_key()
+        user_key, key = self._new_key(), self._new_key()
         user = _sign(name, user_key, self._name, self._key, days=days + 1)
         subject = x509.Name([*user.subject, x509.NameAttribute(NameOID.COMMON_NAME, "4711")])
         proxy = _sign(subject, key, user.subject, user_key, days=days, proxy=True)
@@ -87,10 +114,21 @@ class TestAuthority:
         return file
 
 
-def _new_key() -> ec.EllipticCurvePrivateKey:
+def _new_key(*, rsa: bool) -> Key:
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import rsa as rsa_keys  # noqa: PLC0415
 
-    return ec.generate_private_key(ec.SECP256R1())
+    return rsa_keys.generate_private_key(65_537, 2048) if rsa else ec.generate_private_key(ec.SECP256R1())
+
+
+def _name_hash(name: str) -> int:
+    """Return OpenSSL's hash of the subject CN=name: SHA-1 of its canonical form (X509_NAME_hash, x509_cmp.c)."""
+    text = " ".join(name.lower().split()).encode()
+    value = b"\x0c" + bytes([len(text)]) + text
+    attribute = bytes.fromhex("0603550403") + value
+    sequence = b"\x30" + bytes([len(attribute)]) + attribute
+    digest = hashlib.sha1(b"\x31" + bytes([len(sequence)]) + sequence, usedforsecurity=False).digest()
+    return int.from_bytes(digest[:4], "little")
 
 
 def _name(name: str | x509.Name) -> x509.Name:
@@ -102,9 +140,9 @@ def _name(name: str | x509.Name) -> x509.Name:
 
 def _sign(
     subject: str | x509.Name,
-    key: ec.EllipticCurvePrivateKey,
+    key: Key,
     issuer: str | x509.Name,
-    issuer_key: ec.EllipticCurvePrivateKey,
+    issuer_key: Key,
     *,
     days: float,
     host: str = "",
@@ -158,7 +196,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.PEM)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _key_pem(key: Key) -> bytes:
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
 
     return key.private_bytes(
