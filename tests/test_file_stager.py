@@ -159,14 +159,81 @@ def test_bytes_size_and_checksum_are_those_of_the_file(folder, target, size):
     assert left_in(stored.parent) == ["x"]
 
 
-def test_a_sparse_file_keeps_its_bytes(folder, target):
+def islands(path, size, *pieces):
+    """Make a sparse file with pieces of data at offsets; return its adler32 by definition (RFC 1950)."""
+    low, high = 1, size
+    with path.open("wb") as file:
+        for offset, data in pieces:
+            file.seek(offset)
+            file.write(data)
+            low += sum(data)
+            high += sum((size - offset - number) * byte for number, byte in enumerate(data))
+        file.truncate(size)
+    return f"adler32:{high % 65521:04x}{low % 65521:04x}"
+
+
+def on_disk(path):
+    """Return the bytes that a file takes on disk."""
+    return path.stat().st_blocks * 512
+
+
+@pytest.mark.parametrize("copy", [fetch, store])
+def test_a_sparse_file_keeps_its_bytes_and_its_holes(folder, target, copy):
+    source, size = folder / "source", 40 * BLOCK
+    edges = (0, b"first"), (8 * BLOCK - 3, b"across"), (30 * BLOCK, os.urandom(BLOCK + 5))
+    for pieces, length in ((edges, size), ((*edges, (size - 4, b"last")), size), ([], size), (edges[1:2], size + 1)):
+        checksum = islands(source, length, *pieces)
+        assert copy(source, target, checksum=checksum).size == length
+        assert target.read_bytes() == source.read_bytes()
+        assert on_disk(target) <= on_disk(source) + 128 * 1024
+
+
+@pytest.mark.parametrize("copy", [fetch, store])
+def test_a_sparse_file_has_its_md5(folder, target, copy):
+    islands(folder / "source", 9 * BLOCK + 7, (5 * BLOCK, b"island"))
+    md5 = hashlib.md5((folder / "source").read_bytes()).hexdigest()
+    assert copy(folder / "source", target, checksum=f"md5:{md5}").checksum == f"md5:{md5}"
+
+
+@pytest.mark.parametrize("copy", [fetch, store])
+@pytest.mark.parametrize("size", [5 * 2**30 + 1, 100 * 10**9])
+def test_a_huge_sparse_file_is_moved_by_its_data(folder, target, size, copy):
     source = folder / "source"
-    with source.open("wb") as file:
-        file.truncate(5 * BLOCK)
-        file.seek(2 * BLOCK)
-        file.write(b"island")
-    assert fetch(source, target, size=5 * BLOCK).checksum == adler(source.read_bytes())
-    assert target.read_bytes() == source.read_bytes()
+    checksum = islands(source, size, (0, b"head"), (2**32 - 2, b"over the edge"), (size - 9, b"tail"))
+    seen = []
+    result = copy(source, target, checksum=checksum, progress=seen.append)
+    assert (result.size, result.checksum, target.stat().st_size) == (size, checksum, size)
+    assert seen == sorted(seen)
+    assert seen[-1] == size
+    assert on_disk(target) < 1 << 20
+    with target.open("rb") as file:
+        assert os.pread(file.fileno(), 13, 2**32 - 2) == b"over the edge"
+        assert os.pread(file.fileno(), 9, size - 9) == b"tail" + bytes(5)
+
+
+def test_a_hole_beyond_what_the_catalogue_knows_is_refused(folder, target):
+    islands(folder / "source", 10 * BLOCK)
+
+    def grow(_):
+        os.truncate(folder / "source", 20 * BLOCK)
+
+    assert raised(lambda: fetch(folder / "source", target, size=9 * BLOCK)).startswith("SizeMismatch")
+    assert raised(lambda: fetch(folder / "source", target, size=10 * BLOCK, progress=grow)) == "TransientError 1099"
+    assert left_in(target.parent) == []
+
+
+@pytest.mark.parametrize("copy", [fetch, store])
+def test_a_long_hole_can_be_cancelled(folder, target, copy):
+    islands(folder / "source", 10**12)
+    cancel, seen = CancelToken(), []
+
+    def stop(done):
+        seen.append(done)
+        cancel.cancel("enough")
+
+    assert raised(lambda: copy(folder / "source", target, cancel=cancel, progress=stop)) == "Cancelled 1200"
+    assert len(seen) == 1
+    assert left_in(target.parent) == []
 
 
 def test_progress_counts_up_to_the_size(folder, target):
@@ -243,6 +310,53 @@ def test_a_directory_is_neither_a_file_nor_removed(folder):
     with pytest.raises(TransferError, match="a directory"):
         stager.remove(url_of(folder), **limits())
     assert folder.is_dir()
+
+
+# -- what is made safe on disk --------------------------------------------------------------------------------------
+
+
+def system_calls(call, *wanted):
+    """Run `call` and return which of the interpreter's own functions it called, of those with the wanted names."""
+    seen = []
+
+    def note(frame, event, function):
+        if event == "c_call" and getattr(function, "__name__", "") in wanted:
+            seen.append(function.__name__)
+
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return seen
+
+
+def test_a_stored_file_is_flushed_before_it_has_its_name_and_the_name_after(folder, source):
+    (folder / "out").mkdir()
+    calls = system_calls(lambda: store(source, folder / "out" / "x"), "fsync", "rename", "link")
+    assert calls == ["fsync", "rename", "fsync"]
+    calls = system_calls(lambda: store(source, folder / "out" / "y", overwrite=False), "fsync", "rename", "link")
+    assert calls == ["fsync", "link", "fsync"]
+
+
+def test_the_names_of_new_folders_are_flushed_too(folder, source):
+    calls = system_calls(lambda: store(source, folder / "a" / "b" / "x"), "fsync", "mkdir", "rename")
+    assert calls == ["mkdir", "fsync", "mkdir", "fsync", "fsync", "rename", "fsync"]
+
+
+def test_a_long_file_is_flushed_on_its_way(folder):
+    source = folder / "source"
+    source.write_bytes(b"x" * (file_stager.SYNC_EVERY + 1))
+    assert system_calls(lambda: store(source, folder / "x"), "fsync", "rename") == ["fsync", "fsync", "rename", "fsync"]
+
+
+def test_a_fetched_file_is_not_flushed(source, target):
+    assert system_calls(lambda: fetch(source, target), "fsync", "fdatasync", "sync", "rename") == ["rename"]
+
+
+def test_no_file_costs_a_process(source, target):
+    spawning = ("fork", "vfork", "forkpty", "posix_spawn", "posix_spawnp", "fork_exec", "system")
+    assert system_calls(lambda: (fetch(source, target), store(source, target)), *spawning) == []
 
 
 # -- wrong bytes ----------------------------------------------------------------------------------------------------
