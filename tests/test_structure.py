@@ -17,11 +17,11 @@ LAYERS = (
     ("api",),
     ("hookspecs",),
     ("settings", "journal", "logs", "cleanup", "places", "selection", "signals", "plugins"),
-    ("phases", "jobdir", "routes", "catalogs"),
-    ("supervision", "staging", "reporting", "heartbeat", "payload", "joblog", "outputs", "node"),
+    ("phases", "jobdir", "routes", "catalogs", "remote_io", "archives"),
+    ("supervision", "staging", "reporting", "heartbeat", "payload", "joblog", "outputs", "node", "watching"),
     ("services", "payloadrun", "delivery", "transfers"),
     ("jobrun",),
-    ("pilot_settings",),
+    ("pilot_settings", "limits_set"),
     ("assembly", "ending", "jobfile", "offline", "explain"),
     ("onejob",),
     ("recording",),
@@ -36,6 +36,7 @@ BESIDE = {
     "plugins": {"settings", "logs"},
     "selection": {"plugins"},
     "routes": {"catalogs"},
+    "remote_io": {"routes"},
     "outputs": {"joblog", "payload", "staging"},
     "joblog": {"payload"},
     "payloadrun": {"services"},
@@ -53,7 +54,7 @@ BUILTIN_MORE = {
 }
 """What single built-in plugins may import besides."""
 
-ALIASES = {"jwt": "pyjwt"}
+ALIASES = {"jwt": "pyjwt", "XRootD": "xrootd"}
 """Import names that differ from the distribution's."""
 
 PLUGIN_MORE = {
