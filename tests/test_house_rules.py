@@ -40,6 +40,9 @@ ALLOWED_TIME: dict[tuple[str, str], str] = {
     ("plugins/devserver/src/pilot_devserver/store_database.py", "connect(timeout=)"): "SQLite's own wait for a lock",
     ("pilot_core/payload.py", "get(timeout=)"): "requests' limit for one silent socket; the deadline bounds the whole",
     ("plugins/queue-source-cric/src/pilot_queue_source_cric/fetch.py", "get(timeout=)"): "likewise",
+    ("plugins/stager-xrootd/src/pilot_stager_xrootd/worker.py", "*"): (
+        "a process of its own: XRootD's client takes limits in seconds; the deadline is the stager's, which kills it"
+    ),
 }
 """(file, what) -> why it may; `*` = everything. An entry that nothing uses any more is an error."""
 
