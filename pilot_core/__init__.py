@@ -59,8 +59,10 @@ if TYPE_CHECKING:
         StageOut,
         StoreRequest,
         TransferAttempt,
+        StagingProgress,
         TransferResult,
     )
+        TransferProgress,
     from pilot_core.api.traffic import Exchange, TrafficListener
     from pilot_core.api.url import shown_url
     from pilot_core.api.watchdog import Violation, Watchdog, Watched
@@ -176,6 +178,7 @@ __all__ = [
     "StoreRequest",
     "StoreUnavailable",
     "SystemClock",
+    "StagingProgress",
     "TaskInfo",
     "TrafficListener",
     "TransferAttempt",
@@ -186,6 +189,7 @@ __all__ = [
     "UpdateOutcome",
     "Violation",
     "Waitable",
+    "TransferProgress",
     "Watchdog",
     "Watched",
     "WorkerNode",
@@ -220,7 +224,8 @@ _HOME = {
     """,
     "pilot_core.api.settings": "setting",
     "pilot_core.api.staging": """
-        FetchRequest FileStat Replica StageIn StageOut StoreRequest TransferAttempt TransferResult
+        FetchRequest FileStat Replica StageIn StageOut StagingProgress StoreRequest TransferAttempt TransferProgress
+        TransferResult
     """,
     "pilot_core.api.traffic": "Exchange TrafficListener",
     "pilot_core.api.url": "shown_url",

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from pilot_core.places import is_directory, is_there
 from pilot_core.plugins import Hooks, PluginSettings, Registry
 from pilot_core.services import Services
 from pilot_core.settings import did_you_mean
-from pilot_core.staging import Backends
+from pilot_core.staging import Backends, Limits, Space
 
 if TYPE_CHECKING:
     from pilot_core.api.cancel import CancelToken
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pilot_core.api.executor import Executor
     from pilot_core.api.queue import Queue
     from pilot_core.logs import Redactor
+    from pilot_core.api.staging import StagingProgress
     from pilot_core.pilot_settings import PilotSettings
     from pilot_core.plugins import Loaded
     from pilot_core.settings import Config
@@ -70,6 +71,8 @@ class Assembly:
         self._log = logging.getLogger("pilot_core.pilot")
         self._options: Mapping[str, Mapping[str, Any]] = {
             "credential.x509": {"cert_file": settings.cert, "key_file": settings.key},
+        self.progress: Callable[[StagingProgress], None] | None = None
+        """Hears how far the jobs' transfers are; set before the services are made."""
             "credential.token-file": {"file": settings.token_file, "origin": settings.token_origin or None},
         }
         self._check_tables()
@@ -234,6 +237,9 @@ def usable_work_dir(settings: PilotSettings) -> Path:
             f"work directory {folder} cannot be written ({error.strerror}); change its permissions, or name another "
             "by --work-dir"
         ) from None
+            limits=Limits(transfers=settings.transfers, stall=settings.stall_seconds),
+            space=Space(settings.min_free_mb * 1024**2),
+            progress=self.progress,
     finally:
         probe.unlink(missing_ok=True)
     _check_space(folder, settings.min_free_mb)

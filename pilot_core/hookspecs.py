@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pilot_core.api.provider import Provider
     from pilot_core.api.queue import Queue, QueueSource
     from pilot_core.api.server import ServerProtocol
-    from pilot_core.api.staging import StageIn, StageOut, TransferAttempt
+    from pilot_core.api.staging import StageIn, StageOut, StagingProgress, TransferAttempt
     from pilot_core.api.watchdog import Watchdog
 
 __all__ = [
@@ -387,6 +387,21 @@ class PilotSpecs:
         """
 
     @hookspec
+    def pilot_transfer_progress(self, progress: StagingProgress) -> None:
+        """Hear how far a job's transfers are: twice a second while they last, and once when they have ended.
+
+        Example::
+
+            import logging
+            from pilot_core import hookimpl
+
+            @hookimpl
+            def pilot_transfer_progress(progress):
+                done, files = progress.files_done, progress.files
+                logging.getLogger(__name__).info("%s: %d of %d files", progress.activity, done, files)
+        """
+
+    @hookspec
     def pilot_heartbeat(self, update: JobUpdate, answer: ServerAnswer | None) -> None:
         """Hear of every update sent for a job; `answer` is None if the server did not acknowledge it.
 
@@ -425,6 +440,7 @@ EVENT_HOOKS = frozenset(
         "pilot_task_started",
         "pilot_task_finished",
         "pilot_transfer_attempted",
+        "pilot_transfer_progress",
         "pilot_heartbeat",
     }
 )

@@ -26,7 +26,7 @@ from pilot_core.payload import SECRETS_FILE, argument_vector, check_needs, plain
 from pilot_core.payloadrun import PayloadRun
 from pilot_core.phases import WHOLE, Phase, Plan
 from pilot_core.reporting import Facts, Failure, FinalReport, Verdict
-from pilot_core.staging import Mover
+from pilot_core.transfers import JobTransfers
 
 if TYPE_CHECKING:
     import logging
@@ -113,14 +113,8 @@ class JobRun:
         self._metadata: dict[str, Any] = {}
         self._known_commands = {"tobekilled", "alreadydone"}
         """What is done, or was logged as not known: a server repeats itself with every update."""
-        self._mover = Mover(
-            queue=services.queue,
-            backends=services.backends,
-            clock=services.clock,
-            log=job_logger(job.id, "staging"),
-            listener=services.hooks.transfer_attempted,
-        )
-        self._outputs = Outputs(job, services.queue.name, self._mover, self._journal)
+        self._transfers = JobTransfers(job, services)
+        self._outputs = Outputs(job, services.queue.name, self._transfers.mover, self._journal)
         self._heartbeat = Heartbeat(
             communicator=services.communicator,
             clock=services.clock,
@@ -163,6 +157,7 @@ class JobRun:
             self._heartbeat.stop(0.0)
             if job_log:
                 job_log.close()
+            self._transfers.close()
             self._journal.close()
 
     # -- the way of a job ----------------------------------------------------------------------------------------
@@ -177,6 +172,7 @@ class JobRun:
                 set_aside(self._dir)
             job_log = JobLog(self._dir / LOG, self.job.id, self._clock, services.redactor, append=again)
             self._journal.begin(FileJournal(self._dir / JOURNAL, self._clock))
+            self._transfers.begin(self._dir)
         except OSError as error:
             self._verdict.fail(
                 "pilot",
@@ -301,8 +297,8 @@ class JobRun:
 
     def _stage_in(self, payload_dir: Path) -> None:
         """Bring every input into the payload's directory."""
-        for file in self.job.inputs:
-            self._mover.bring_in(file, payload_dir / plain_name(file.lfn), cancel=self._cancel)
+        files = [(file, payload_dir / plain_name(file.lfn)) for file in self.job.inputs]
+        self._transfers.mover.bring_all_in(files, cancel=self._cancel)
         for name, lfns in self.job.input_lists.items():
             (payload_dir / plain_name(name)).write_text("".join(f"{lfn}\n" for lfn in lfns), encoding="utf-8")
 
@@ -378,7 +374,7 @@ class JobRun:
             verdict=self._verdict,
             phases=self._phases,
             files=self._outputs.stored,
-            attempts=self._mover.ledger,
+            attempts=self._transfers.mover.ledger,
             metadata=self._metadata,
             shell=services.queue.shell,
         )

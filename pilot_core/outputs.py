@@ -17,10 +17,12 @@ from pilot_core.logs import job_logger
 from pilot_core.payload import SECRETS_FILE, plain_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pilot_core.api.cancel import CancelToken
     from pilot_core.api.job import Job, OutputFile
     from pilot_core.journal import SteadyJournal
-    from pilot_core.staging import Mover
+    from pilot_core.staging import Moved, Mover
 
 __all__ = ["Outputs"]
 
@@ -34,6 +36,7 @@ class Outputs:
         self._queue_name = queue_name
         self._mover = mover
         self._journal = journal
+        self._places = {file.lfn: number for number, file in enumerate(job.files_out)}
         self._guids = {file.lfn: file.guid or str(uuid.uuid4()) for file in job.files_out}
 
     def store_all(self, payload_dir: Path, *, cancel: CancelToken, cleanup: CancelToken) -> None:
@@ -45,8 +48,7 @@ class Outputs:
         _check_place(payload_dir, PilotErrorCode.MISSINGOUTPUTFILE)
         present = [file for file in self._job.outputs if self._is_there(file, payload_dir)]
         try:
-            for file in present:
-                self._store(file, payload_dir / file.lfn, "write", cancel)
+            self._store([(file, payload_dir / file.lfn) for file in present], "write", cancel)
         except Exception:
             self.withdraw(cancel=cleanup)
             raise
@@ -54,7 +56,9 @@ class Outputs:
     def withdraw(self, *, cancel: CancelToken) -> None:
         """Remove from the storages what was stored of the outputs, as well as that can be done; the log stays."""
         log = self._job.log.lfn if self._job.log else None
-        for report in [report for report in self.stored if report.lfn != log]:
+        for report in sorted(self.stored, key=self._place):
+            if report.lfn == log:
+                continue
             self._mover.remove(report.rse, report.surl, cancel=cancel)
             self.stored.remove(report)
 
@@ -72,7 +76,7 @@ class Outputs:
             job_logger(self._job.id, "outputs").warning("no room for the log: the payload's files are removed")
             _make_room(job_dir / "payload")
             archive = self._archive(log, job_dir, cancel)
-        self._store(log, archive, "log", cancel)
+        self._store([(log, archive)], "log", cancel)
 
     def _archive(self, log: OutputFile, job_dir: Path, cancel: CancelToken) -> Path:
         """Make the job's log archive and return its path."""
@@ -81,7 +85,9 @@ class Outputs:
         make_log_archive(
             archive,
             folder=f"tarball_PandaJob_{self._job.id}_{self._queue_name.replace('/', '_')}",
-            pilot_files=[path for name in ("pilot.log", "journal.jsonl") if (path := job_dir / name).exists()],
+            pilot_files=[
+                path for name in ("pilot.log", "journal.jsonl", "transfers.jsonl") if (path := job_dir / name).exists()
+            ],
             job_dir=job_dir / "payload",
             leave_out={
                 SECRETS_FILE,
@@ -107,18 +113,27 @@ class Outputs:
             text = f"output {file.lfn} {what}; the payload has to write a plain file"
         raise HandledError(text, error_code=PilotErrorCode.MISSINGOUTPUTFILE)
 
-    def _store(self, file: OutputFile, source: Path, activity: str, cancel: CancelToken) -> None:
-        """Store one file and note what the server has to know of it."""
-        result, rse = self._mover.bring_out(file, source, activity, cancel=cancel)
-        self._journal.record("stored", lfn=file.lfn, url=result.url, size=result.size, checksum=result.checksum)
+    def _store(self, files: Sequence[tuple[OutputFile, Path]], activity: str, cancel: CancelToken) -> None:
+        """Store files side by side, and note of each what the server has to know, in the job's order."""
+        self._mover.bring_all_out(files, activity, cancel=cancel, moved=self._note)
+        self.stored.sort(key=self._place)
+
+    def _place(self, report: FileReport) -> int:
+        """Return which of the job's files it is."""
+        return self._places.get(report.lfn, len(self._places))
+
+    def _note(self, moved: Moved) -> None:
+        """Note a file that is on its storage; called one at a time, from any thread."""
+        lfn, result = moved.transfer.lfn, moved.result
+        self._journal.record("stored", lfn=lfn, url=result.url, size=result.size, checksum=result.checksum)
         self.stored.append(
             FileReport(
-                lfn=file.lfn,
-                guid=self._guids[file.lfn],
+                lfn=lfn,
+                guid=self._guids[lfn],
                 size=result.size,
                 checksum=result.checksum,
                 surl=result.url,
-                rse=rse,
+                rse=moved.replica.rse,
             )
         )
 

@@ -105,6 +105,10 @@ class PilotSettings:
     min_free_mb: int = setting(
         100, help="free space that the work directory must have before a job is taken, MB", minimum=0
     )
+    transfers: int = setting(4, help="files of a job that are moved at the same time", metavar="N", minimum=1)
+    stall_seconds: float = setting(
+        300.0, help="seconds without a byte after which a transfer that has begun is given up", minimum=1
+    )
     keep_job_dirs: bool = setting(False, help="keep the jobs' directories")
     log_level: str = setting(
         "info",

@@ -150,7 +150,12 @@ class Facts:
 
     def _own_metadata(self) -> dict[str, Any]:
         """Return the pilot's own part of the job's metadata."""
-        ledger = sorted(self.attempts, key=lambda attempt: attempt.outcome == "ok")
+        lfns = [*(file.lfn for file in self.job.inputs), *(file.lfn for file in self.job.files_out)]
+        places = {lfn: number for number, lfn in enumerate(lfns)}
+        # files are moved side by side, so when each was says nothing; the report does not depend on it
+        ledger = sorted(
+            self.attempts, key=lambda each: (each.outcome == "ok", places.get(each.lfn, len(places)), each.number)
+        )
         return {
             "phases": {name: round(seconds, 6) for name, seconds in self.phases.items()},
             "attempts": [attempt.to_json() for attempt in ledger[:MOST_ATTEMPTS]],

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilot_core.payload import fetch_transformation
+from pilot_core.staging import Limits
 
 if TYPE_CHECKING:
     from pilot_core.api.clock import Clock
     from pilot_core.api.communicator import Communicator
     from pilot_core.api.executor import Executor
     from pilot_core.api.queue import Queue
+    from pilot_core.api.staging import StagingProgress
     from pilot_core.logs import Redactor
     from pilot_core.plugins import Hooks
-    from pilot_core.staging import Backends
+    from pilot_core.staging import Backends, InTurn, Space
 
 __all__ = ["Services"]
 
@@ -47,3 +49,11 @@ class Services:
     """Keep the job's directory."""
     fetch: Callable[..., str] = fetch_transformation
     """What brings the program of a job, with that function's arguments."""
+    limits: Limits = field(default_factory=Limits)
+    """What bounds a job's transfers."""
+    space: Space | None = None
+    """What is free in the work directory, for all jobs together; None = nobody looks."""
+    progress: Callable[[StagingProgress], None] | None = None
+    """Hears how far a job's transfers are: a terminal's bars. Plugins hear of it by their hook."""
+    in_turn: InTurn | None = None
+    """Files are moved one after the other, in this order: in a replay."""

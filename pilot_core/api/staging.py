@@ -16,8 +16,10 @@ __all__ = [
     "Replica",
     "StageIn",
     "StageOut",
+    "StagingProgress",
     "StoreRequest",
     "TransferAttempt",
+    "TransferProgress",
     "TransferResult",
 ]
 
@@ -118,6 +120,47 @@ class TransferAttempt:
     outcome: str
     """`ok`, or the class name of the error."""
     error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferProgress:
+    """One transfer that is under way."""
+
+    lfn: str
+    backend: str
+    rse: str
+    bytes: int
+    """Moved so far, in this attempt."""
+    size: int | None
+    """Of the whole file, or None where nobody knows."""
+    seconds: float
+    """Since this attempt began."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagingProgress:
+    """How far a job's transfers have come."""
+
+    job_id: int
+    activity: str
+    """read, write or log."""
+    files: int
+    """All of them."""
+    files_done: int
+    """Those that were moved, or given up."""
+    bytes: int
+    """Moved so far, of all files."""
+    size: int | None
+    """Of all files, or None where that of one is not known."""
+    seconds: float
+    """Since the first began."""
+    under_way: tuple[TransferProgress, ...] = ()
+    ended: bool = False
+    """Whether this is the last word of this activity."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""

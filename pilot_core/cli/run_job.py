@@ -34,6 +34,8 @@ OPTIONS = (
     "credential",
     "ca_file",
     "proxy",
+    "transfers",
+    "stall_seconds",
     "log_level",
 )
 """Those of the pilot's settings that mean something without a server."""

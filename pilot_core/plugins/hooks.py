@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pilot_core.api.events import FinishedPayload, JobState, Outcome, TaskInfo
     from pilot_core.api.job import Job
     from pilot_core.api.queue import Queue
-    from pilot_core.api.staging import TransferAttempt
+    from pilot_core.api.staging import StagingProgress, TransferAttempt
     from pilot_core.plugins.host import Listener
     from pilot_core.plugins.registry import Registry
 
@@ -85,6 +85,14 @@ class Hooks:
     def transfer_attempted(self, attempt: TransferAttempt) -> None:
         """Tell of an attempt to move a file."""
         self._tell("pilot_transfer_attempted", attempt=attempt)
+
+    def hears_progress(self) -> bool:
+        """Say whether some plugin wants to know how far transfers are."""
+        return bool(self._registry.listeners("pilot_transfer_progress"))
+
+    def transfer_progress(self, progress: StagingProgress) -> None:
+        """Tell how far a job's transfers are."""
+        self._tell("pilot_transfer_progress", progress=progress)
 
     def heartbeat(self, update: JobUpdate, answer: ServerAnswer | None) -> None:
         """Tell of an update that was sent; `answer` is None if the server did not acknowledge it."""

@@ -33,7 +33,14 @@ if TYPE_CHECKING:
     from pilot_core.api.executor import Executor, Payload, PayloadHandle, PayloadResult, PayloadSpec
     from pilot_core.api.job import Job, OutputFile
     from pilot_core.api.queue import Queue
-    from pilot_core.api.staging import FetchRequest, FileStat, StoreRequest, TransferAttempt, TransferResult
+    from pilot_core.api.staging import (
+        FetchRequest,
+        FileStat,
+        StagingProgress,
+        StoreRequest,
+        TransferAttempt,
+        TransferResult,
+    )
     from pilot_core.plugins import Loaded
     from pilot_core.recording.recorder import Recorder
 
@@ -334,6 +341,14 @@ class WatchedHooks(Hooks):
     def heartbeat(self, update: JobUpdate, answer: ServerAnswer | None) -> None:
         """See `Hooks.heartbeat`; the communicator's calls say it already."""
         self._inner.heartbeat(update, answer)
+    def hears_progress(self) -> bool:
+        """See `Hooks.hears_progress`."""
+        return self._inner.hears_progress()
+
+    def transfer_progress(self, progress: StagingProgress) -> None:
+        """See `Hooks.transfer_progress`; how fast a transfer was is in no recording."""
+        self._inner.transfer_progress(progress)
+
 
     @contextmanager
     def _errors(self, hook: str, job: Job) -> Iterator[None]:

@@ -145,7 +145,7 @@ class ReplayAssembly(Assembly):
 
     def services(self, queue: Queue, communicator: Communicator, context: Context) -> Services:
         """See `Assembly.services`."""
-        services = super().services(queue, communicator, context)
+        services = replace(super().services(queue, communicator, context), in_turn=self._stage.script.in_turn)
         if self._stage.real:
             return services
         return replace(services, fetch=PlayedProgram(self._stage.recording, self._stage.cues))

@@ -254,6 +254,10 @@ class PlayedHooks(Hooks):
         found = self._answer("collect_metadata", payload.job)
         return dict(found["answer"]) if found else {}
 
+    def hears_progress(self) -> bool:
+        """Say that nobody does."""
+        return False
+
     def _answer(self, hook: str, job: Job) -> Mapping[str, Any] | None:
         """Return what was recorded for a hook; raises what it raised."""
         found = self._answers.next(hook, job.id)

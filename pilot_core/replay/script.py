@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.traffic import NOT_CONNECTED
@@ -27,6 +28,11 @@ _COMPARED: Mapping[str, tuple[str, ...]] = {
     "stager-error": ("hook", "name", "error"),
 }
 """The events that are compared, and what of them."""
+_SIDE_BY_SIDE: Mapping[str, tuple[str, ...]] = {
+    "stager-call": ("stager", "method", "url"),
+    "stager-error": ("hook", "name"),
+}
+"""Events of files that are moved side by side, so that their order says nothing, and what tells them apart."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,8 @@ class Script:
             for exchange in self._left:
                 self._add(exchange, [Difference("request", exchange.endpoint, NOT_THERE)])
             for event in self._events if self._whole else ():
+                if _called_off(event):
+                    continue
                 self._diverge(f"event {event['n']}", event["what"], [Difference("event", event["what"], NOT_THERE)])
 
     def _match(self, message: Message) -> RecordedExchange | None:
@@ -170,7 +178,9 @@ class Script:
                 if self._whole:
                     self._diverge("after the last event", what, [Difference("event", NOT_THERE, what)])
                 return
-            recorded = self._events.pop(0)
+            recorded = self._next_event(what, details)
+            if recorded is None:
+                return
             place = f"event {recorded['n']}"
             if recorded["what"] != what:
                 self._diverge(place, recorded["what"], [Difference("event", recorded["what"], what)])
@@ -178,6 +188,32 @@ class Script:
             one, other = ({name: each.get(name) for name in _COMPARED[what]} for each in (recorded, details))
             for name in _COMPARED[what]:
                 self._diverge(place, what, self._comparison.values(one[name], other[name], name, what))
+
+    def in_turn(self, files: Sequence[Sequence[str]]) -> Sequence[int]:
+        """Return in which order files, given the URLs of each, came to the end of their transfers when recorded.
+
+        A replay moves them one after the other. Those that were never tried are the last.
+        """
+        with self._lock:
+            run = takewhile(lambda event: event["what"] in _SIDE_BY_SIDE, self._events)
+            ends = {event.get("url"): number for number, event in enumerate(run)}
+        last = [max((ends.get(url, -1) for url in urls), default=-1) for urls in files]
+        return sorted(range(len(files)), key=lambda number: (last[number] < 0, last[number]))
+
+    def _next_event(self, what: str, details: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Take out the recorded event that comes next, or belongs to a transfer; None if it is not to be compared.
+
+        Which transfers had begun when the others were called off is a matter of microseconds, so it is not compared.
+        """
+        names = _SIDE_BY_SIDE.get(what, ())
+        for index, event in enumerate(takewhile(lambda event: event["what"] in _SIDE_BY_SIDE, self._events)):
+            if event["what"] == what and all(event.get(name) == details.get(name) for name in names):
+                return self._events.pop(index)
+        if names and _called_off(details):
+            return None
+        while len(self._events) > 1 and _called_off(self._events[0]):
+            self._events.pop(0)
+        return self._events.pop(0)
 
     # -- divergences -------------------------------------------------------------------------------------------------
 
@@ -196,3 +232,8 @@ class Script:
 def _refused(exchange: RecordedExchange) -> bool:
     """Say whether an exchange had no connection, so that no request of it can arrive."""
     return exchange.failure == NOT_CONNECTED
+
+
+def _called_off(event: Mapping[str, Any]) -> bool:
+    """Say whether an event is the end of a transfer that was called off."""
+    return bool(event.get("method")) and (event.get("error") or {}).get("type") == "Cancelled"

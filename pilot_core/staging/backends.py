@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ class Backends:
         self._registry = registry
         self._made: dict[tuple[str, str], Any] = {}
         self._make = make
+        self._lock = threading.RLock()  # a stager may ask for another one while it is made
         named = [name for names in queue.stagers.values() for name in names]
         named += [name for storage in queue.storages.values() for name in storage.stagers]
         self._named = tuple(dict.fromkeys(named))
@@ -67,7 +69,9 @@ class Backends:
         """Return the one instance of a stager for a hook; raises `HandledError`."""
         key = (hook, name)
         if key not in self._made:
-            self._made[key] = self._make("stager", name, hook)
+            with self._lock:
+                if key not in self._made:
+                    self._made[key] = self._make("stager", name, hook)
         return self._made[key]
 
     def stage_in(self, url: str) -> StageIn:

@@ -1,51 +1,42 @@
-"""Moving one file: candidates in order, retry and fallback by the error's class, a ledger of attempts."""
+"""Moving a job's files: all of a kind are planned before the first byte, then moved side by side."""
 
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import Deadline
-from pilot_core.api.staging import FetchRequest, Replica, StoreRequest, TransferAttempt, TransferResult
-from pilot_core.api.url import shown_url, without_password
-from pilot_core.errors import HandledError, PluginError, SourceNotFound, TransientError
+from pilot_core.api.staging import Replica, StagingProgress, TransferAttempt, TransferResult
+from pilot_core.api.url import shown_url
+from pilot_core.errors import HandledError, JobDescriptionError, SourceNotFound
 from pilot_core.routes import Routes
-from pilot_core.selection import Candidate, NextStep, candidates, explain, next_step, remaining
-from pilot_core.staging.telling import no_stager, telling
+from pilot_core.staging.attempts import Attempts
+from pilot_core.staging.batch import Batch
+from pilot_core.staging.ledger import Ledger
+from pilot_core.staging.limits import START_ALLOWANCE, Limits
+from pilot_core.staging.reporter import Reporter
+from pilot_core.staging.strays import sweep
+from pilot_core.staging.telling import all_told
+from pilot_core.staging.transfer import Moved, Transfer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pilot_core.api.cancel import CancelToken
     from pilot_core.api.clock import Clock
     from pilot_core.api.job import InputFile, OutputFile
     from pilot_core.api.queue import Queue
-    from pilot_core.api.staging import StageIn, StageOut
+    from pilot_core.api.staging import StageOut
     from pilot_core.plugins import Loaded
-    from pilot_core.selection import Verdict
+    from pilot_core.selection import Candidate, Verdict
     from pilot_core.staging.backends import Backends
+    from pilot_core.staging.space import Space
 
-__all__ = ["FIRST_PAUSE", "LONGEST_PAUSE", "START_ALLOWANCE", "TRIES", "Mover", "time_allowed"]
+__all__ = ["InTurn", "Mover"]
 
-HOOKS = {"read": "pilot_stagein", "write": "pilot_stageout", "log": "pilot_stageout"}
-"""The hook that serves an activity."""
-TRIES = 3
-"""Tries of one backend with one replica while the errors are transient."""
-FIRST_PAUSE = 1.0
-"""Seconds before the second try; doubles with each, times a random factor of 0.5 to 1."""
-LONGEST_PAUSE = 60.0
-SLOWEST_RATE = 256 * 1024
-"""Bytes a second below which a transfer is given up."""
-START_ALLOWANCE = 600.0
-"""Seconds that every transfer may take on top, for tapes to turn and servers to wake."""
-
-
-def time_allowed(size: int | None) -> float:
-    """Return the seconds that moving a file of `size` bytes may take."""
-    return START_ALLOWANCE + (size or 0) / SLOWEST_RATE
+InTurn = Callable[[Sequence[Sequence[str]]], Sequence[int]]
+"""Puts files in order, given the URLs of each: they are moved one after the other, in the job's own thread."""
 
 
 class Mover:
@@ -60,192 +51,208 @@ class Mover:
         log: logging.LoggerAdapter[logging.Logger],
         listener: Callable[[TransferAttempt], None],
         routes: Routes | None = None,
+        limits: Limits | None = None,
+        space: Space | None = None,
+        progress: Callable[[StagingProgress], None] | None = None,
+        job_id: int = 0,
+        in_turn: InTurn | None = None,
     ) -> None:
-        self.ledger: list[TransferAttempt] = []
+        """`listener` hears of attempts, `progress` of how far they are; no `space` = nobody looks at the disk."""
         self.routes = routes or Routes(queue)
-        self._queue = queue
+        self._ledger = Ledger(self._say, listener)
         self._backends = backends
         self._clock = clock
         self._log = log
-        self._listener = listener
-        self._unhealthy: set[str] = set()
+        self._limits = limits or Limits()
+        self._space = space
+        self._progress = progress
+        self._job_id = job_id
+        self._in_turn = in_turn
+        self._attempts = Attempts(queue=queue, backends=backends, clock=clock, log=log, ledger=self._ledger)
 
-    # -- by what -------------------------------------------------------------------------------------------------
+    @property
+    def ledger(self) -> Sequence[TransferAttempt]:
+        """Every attempt so far, in the order in which they ended."""
+        return self._ledger.attempts
 
     def explain(self, activity: str, replicas: Sequence[Replica]) -> list[Verdict[Loaded[Any]]]:
         """Return what would be tried, in order, and what would not, each with the rule that says so."""
-        return explain(self._stagers(activity, replicas), replicas, **self._rules(activity))
+        return self._attempts.explain(activity, replicas)
 
-    # -- moving --------------------------------------------------------------------------------------------------
+    # -- in ------------------------------------------------------------------------------------------------------
 
     def bring_in(self, file: InputFile, destination: Path, *, cancel: CancelToken) -> TransferResult:
         """Fetch an input, verified against what the catalogue knows of it. Raises `TransferError`, `AuthError`."""
-        replicas = self.routes.sources(file)
+        return self.bring_all_in([(file, destination)], cancel=cancel)[0].result
 
-        def fetch(backend: StageIn, replica: Replica, deadline: Deadline) -> TransferResult:
-            request = FetchRequest(
-                url=replica.url,
-                destination=destination,
-                size=file.size,
-                checksum=file.checksum,
-                root=replica.root,
-            )
-            return backend.fetch(request, cancel=cancel, deadline=deadline)
+    def bring_all_in(self, files: Sequence[tuple[InputFile, Path]], *, cancel: CancelToken) -> Sequence[Moved]:
+        """Fetch inputs, each to its destination, verified.
 
-        transfer = _Transfer("read", file.lfn, "pilot_stagein", file.size, fetch)
-        return self._move(transfer, replicas, cancel)[0]
+        Before the first byte all of them have places to come from, backends, and room. Raises the error that says
+        most, with the names of all that failed in it; `NoSpace` and `Cancelled` end everything, another failure does
+        not. Whatever happens, no partial file stays.
+        """
+        transfers = self._planned_in(files)
+        if not transfers:
+            cancel.raise_if_cancelled()
+            return ()
+        folders = dict.fromkeys(transfer.local.parent for transfer in transfers)
+        for folder in folders:
+            sweep(folder)
+        try:
+            if self._space is None:
+                return self._run(transfers, cancel)
+            need = sum(transfer.size or 0 for transfer in transfers)
+            with self._space.hold(transfers[0].local.parent, need, _what(transfers)) as hold:
+                return self._run(transfers, cancel, moved=lambda moved: hold.used(moved.result.size))
+        finally:
+            for folder in folders:
+                with suppress(OSError):
+                    sweep(folder)
+
+    def _planned_in(self, files: Sequence[tuple[InputFile, Path]]) -> list[Transfer]:
+        """Return what is to be fetched, each file once."""
+        planned: dict[Path, tuple[InputFile, Transfer]] = {}
+        errors: dict[str, HandledError] = {}
+        for file, destination in files:
+            if destination in planned:
+                _check_same(planned[destination][0], file)
+                continue
+            try:
+                transfer = Transfer(
+                    activity="read",
+                    lfn=file.lfn,
+                    local=destination,
+                    replicas=tuple(self.routes.sources(file)),
+                    size=file.size,
+                    checksum=file.checksum,
+                )
+                self._attempts.check(transfer)
+            except HandledError as error:
+                errors[file.lfn] = error
+            else:
+                planned[destination] = (file, transfer)
+        if errors:
+            raise all_told(errors)
+        return [transfer for _, transfer in planned.values()]
+
+    # -- out -----------------------------------------------------------------------------------------------------
 
     def bring_out(
         self, file: OutputFile, source: Path, activity: str, *, cancel: CancelToken
     ) -> tuple[TransferResult, str]:
         """Store an output or the log; returns what was stored and the RSE. Raises as `bring_in`."""
-        replicas = self.routes.destinations(file, activity)
+        [moved] = self.bring_all_out([(file, source)], activity, cancel=cancel)
+        return moved.result, moved.replica.rse
 
-        def store(backend: StageOut, replica: Replica, deadline: Deadline) -> TransferResult:
-            request = StoreRequest(source=source, url=replica.url, root=replica.root)
-            return backend.store(request, cancel=cancel, deadline=deadline)
+    def bring_all_out(
+        self,
+        files: Sequence[tuple[OutputFile, Path]],
+        activity: str,
+        *,
+        cancel: CancelToken,
+        moved: Callable[[Moved], None] | None = None,
+    ) -> Sequence[Moved]:
+        """Store outputs, or the log: all or none, so the first failure ends the others.
 
-        transfer = _Transfer(activity, file.lfn, "pilot_stageout", source.stat().st_size, store)
-        result, replica = self._move(transfer, replicas, cancel)
-        return result, replica.rse
+        What was stored by then is on the storages; `moved` hears of each file, one at a time, from any thread. Raises
+        as `bring_all_in`.
+        """
+        self.routes.ask_for_outputs([file for file, _ in files], activity, cancel=cancel)
+        transfers = [self._planned_out(file, source, activity) for file, source in files]
+        return self._run(transfers, cancel, moved=moved, all_or_none=True)
+
+    def _planned_out(self, file: OutputFile, source: Path, activity: str) -> Transfer:
+        """Return what is to be stored."""
+        transfer = Transfer(
+            activity=activity,
+            lfn=file.lfn,
+            local=source,
+            replicas=tuple(self.routes.destinations(file, activity)),
+            size=source.stat().st_size,
+        )
+        self._attempts.check(transfer)
+        return transfer
 
     def remove(self, rse: str, url: str, *, cancel: CancelToken) -> None:
         """Take a stored file away again, as well as that can be done; raises nothing."""
         why: object = "no stager here serves it"
         found: Sequence[Candidate[Loaded[Any]]] = ()
         try:
-            found = self._candidates("write", [Replica(url=url, rse=rse)])
+            found = self._attempts.candidates("write", self.routes.removals(rse, url))
         except HandledError as error:
             why = error
         for candidate in found:
             try:
                 backend: StageOut = self._backends.instance("pilot_stageout", candidate.stager.name)
-                backend.remove(url, cancel=cancel, deadline=Deadline.after(self._clock, START_ALLOWANCE))
+                backend.remove(candidate.replica.url, cancel=cancel, deadline=Deadline.after(self._clock, START_ALLOWANCE))
             except SourceNotFound:
                 return
             except HandledError as error:
                 why = error
             except (Exception, SystemExit) as error:  # noqa: BLE001  (the next backend may do better)
-                why = self._broken(candidate, error)
+                why = self._attempts.broken(candidate.stager, error)
             else:
                 self._log.info("%s removed from the storage", shown_url(url))
                 return
         self._log.warning("%s stays on the storage: %s", shown_url(url), why)
 
-    def _candidates(self, activity: str, replicas: Sequence[Replica]) -> list[Candidate[Loaded[Any]]]:
-        """Return what to try, in order."""
-        return candidates(self._stagers(activity, replicas), replicas, **self._rules(activity))
+    # -- both ----------------------------------------------------------------------------------------------------
 
-    def _stagers(self, activity: str, replicas: Sequence[Replica]) -> list[Loaded[Any]]:
-        """Return the stagers that may serve some of the replicas."""
-        return self._backends.stagers(HOOKS[activity], [replica.url for replica in replicas])
-
-    def _rules(self, activity: str) -> dict[str, Any]:
-        """Return by what the candidates are put in order."""
-        return {
-            "activity": activity,
-            "site_order": self._queue.stagers,
-            "unhealthy": frozenset(self._unhealthy),
-            "storage_stagers": {rse: storage.stagers for rse, storage in self._queue.storages.items()},
-        }
-
-    def _move(
-        self, transfer: _Transfer, replicas: Sequence[Replica], cancel: CancelToken
-    ) -> tuple[TransferResult, Replica]:
-        """Try the candidates until one succeeds; raises the error that says most about the failure."""
-        queue = self._candidates(transfer.activity, replicas)
-        if not queue:
-            raise no_stager(transfer.lfn, replicas)
-        errors: list[HandledError] = []
-        tries = 0
-        while queue:
-            candidate = queue[0]
-            tries += 1
-            try:
-                return self._try(transfer, candidate, cancel), candidate.replica
-            except HandledError as error:
-                errors.append(error)
-                step = next_step(error)
-            if step is NextStep.RETRY and tries < TRIES:
-                self._pause(errors[-1], tries, cancel)
-                continue
-            if step in {NextStep.NEXT_BACKEND, NextStep.PLUGIN_BUG}:
-                self._unhealthy.add(candidate.stager.name)
-            queue, tries = remaining(queue, candidate, step), 0
-        raise telling(errors, out=transfer.hook == "pilot_stageout")
-
-    def _try(self, transfer: _Transfer, candidate: Candidate[Loaded[Any]], cancel: CancelToken) -> TransferResult:
-        """Make one attempt and enter it into the ledger; raises `HandledError` only."""
-        stager, replica = candidate.stager, candidate.replica
-        cancel.raise_if_cancelled()
-        started, wall = self._clock.monotonic(), self._clock.wall()
-        result: TransferResult | None = None
-        failure: HandledError | None = None
-        try:
-            backend = self._backends.instance(transfer.hook, stager.name)
-            deadline = Deadline.after(self._clock, time_allowed(transfer.size))
-            result = _checked(transfer.call(backend, replica, deadline))
-        except HandledError as error:
-            failure = error
-        except (Exception, SystemExit) as error:  # noqa: BLE001  (what a plugin raises must not take the job with it)
-            failure = self._broken(candidate, error)
-        attempt = TransferAttempt(
-            activity=transfer.activity,
-            lfn=transfer.lfn,
-            url=without_password(replica.url),
-            rse=replica.rse,
-            backend=stager.name,
-            backend_version=stager.version,
-            number=1 + sum(known.lfn == transfer.lfn for known in self.ledger),
-            started=wall,
-            seconds=round(self._clock.monotonic() - started, 6),
-            bytes=result.size if result else 0,
-            outcome="ok" if result else type(failure).__name__,
-            error=str(failure or ""),
+    def _run(
+        self,
+        transfers: Sequence[Transfer],
+        cancel: CancelToken,
+        *,
+        moved: Callable[[Moved], None] | None = None,
+        all_or_none: bool = False,
+    ) -> Sequence[Moved]:
+        """Move the files; raises the error that says most if one could not be."""
+        reporter = Reporter(transfers, job_id=self._job_id, clock=self._clock, log=self._log, listener=self._progress)
+        batch = Batch(
+            transfers,
+            self._attempts.move,
+            clock=self._clock,
+            limits=self._limits,
+            reporter=reporter,
+            all_or_none=all_or_none,
+            moved=moved,
         )
-        self.ledger.append(attempt)
-        self._tell(attempt)
-        if result is None:
-            raise failure or AssertionError("a transfer without result and error")
-        return result
+        try:
+            if self._in_turn is None:
+                batch.run(cancel)
+            else:
+                urls = [[replica.url for replica in transfer.replicas] for transfer in transfers]
+                batch.run_in_turn(self._in_turn(urls), cancel)
+        finally:
+            reporter.end()
+        if batch.errors:
+            raise all_told(batch.errors)
+        return batch.results
 
-    def _broken(self, candidate: Candidate[Loaded[Any]], error: BaseException) -> PluginError:
-        """Return the error for a plugin that broke its contract, and log where."""
-        failure = PluginError(f"plugin {candidate.stager.label} broke: {type(error).__name__}: {error}")
-        self._log.error("%s", failure, exc_info=error)
-        return failure
-
-    def _tell(self, attempt: TransferAttempt) -> None:
-        """Log an attempt and let the plugins hear of it."""
+    def _say(self, attempt: TransferAttempt) -> None:
+        """Log an attempt."""
         if attempt.outcome == "ok":
             way = "from" if attempt.activity == "read" else "to"
             self._log.info("%s %s %s (%d bytes, %.3f s)", attempt.lfn, way, attempt.url, attempt.bytes, attempt.seconds)
         else:
             self._log.warning("%s: attempt %d failed: %s", attempt.lfn, attempt.number, attempt.error)
-        self._listener(attempt)
-
-    def _pause(self, error: HandledError, tries: int, cancel: CancelToken) -> None:
-        """Wait before the next try, as long as the storage asked for or twice as long as before."""
-        asked = error.retry_after if isinstance(error, TransientError) else None
-        if asked is None or not asked >= 0:
-            asked = FIRST_PAUSE * 2 ** (tries - 1) * random.uniform(0.5, 1)  # noqa: S311  (not for secrets)
-        if self._clock.wait(cancel, until=self._clock.monotonic() + min(asked, LONGEST_PAUSE)):
-            cancel.raise_if_cancelled()
 
 
-@dataclass(frozen=True)
-class _Transfer:
-    """One file on its way: what to call on a backend to move it."""
-
-    activity: str
-    lfn: str
-    hook: str
-    size: int | None
-    call: Callable[[Any, Replica, Deadline], TransferResult]
+def _what(transfers: Sequence[Transfer]) -> str:
+    """Return what needs space, for messages."""
+    largest = max(transfers, key=lambda transfer: transfer.size or 0)
+    return f"the job's {len(transfers)} inputs ({largest.lfn} is the largest)" if len(transfers) > 1 else largest.lfn
 
 
-def _checked(result: object) -> TransferResult:
-    """Return what a backend returned, if that is what it has to return; raises `TypeError`."""
-    if not isinstance(result, TransferResult):
-        raise TypeError(f"it returned {type(result).__name__}, not TransferResult")
-    return result
+def _check_same(one: InputFile, other: InputFile) -> None:
+    """Raise `JobDescriptionError` for two inputs of one name that are not the same file."""
+    if (one.scope, one.size or other.size, one.checksum or other.checksum) != (
+        other.scope,
+        other.size or one.size,
+        other.checksum or one.checksum,
+    ):
+        raise JobDescriptionError(
+            f"inputs {one.scope}:{one.lfn} and {other.scope}:{other.lfn} would have one name in the job's directory; "
+            "a job can have one of them only"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pilot_core.api.url import shown_url
@@ -23,7 +23,10 @@ from pilot_core.selection import scheme_of
 if TYPE_CHECKING:
     from pilot_core.api.staging import Replica
 
-__all__ = ["no_stager", "telling"]
+__all__ = ["all_told", "no_stager", "telling"]
+
+MOST_NAMES = 10
+"""Files that are named in one error."""
 
 OUT_CODES: dict[type[HandledError], PilotErrorCode] = {
     NoSpace: PilotErrorCode.NOREMOTESPACE,
@@ -65,3 +68,21 @@ def _code(error: HandledError, *, out: bool) -> PilotErrorCode:
         if isinstance(error, kind):
             return code
     return PilotErrorCode.STAGEOUTFAILED if isinstance(error, TransferError) else error.error_code
+
+
+def all_told(errors: Mapping[str, HandledError]) -> HandledError:
+    """Return the one error for some files (by LFN) that failed: that which says most, with the names of the others.
+
+    What stopped everything says most, then a refused credential, which is as a rule behind the other failures, too.
+    """
+    for kinds in ((NoSpace, Cancelled), (AuthError,), (HandledError,)):
+        chosen = next((lfn for lfn, error in errors.items() if isinstance(error, kinds)), None)
+        if chosen is not None:
+            break
+    assert chosen is not None  # noqa: S101  (there is at least one)
+    error = errors[chosen]
+    others = [f"{lfn} ({type(other).__name__})" for lfn, other in errors.items() if lfn != chosen]
+    if others:
+        more = f" and {len(others) - MOST_NAMES} more" if len(others) > MOST_NAMES else ""
+        error.args = (f"{error}; {len(others)} more failed: {', '.join(others[:MOST_NAMES])}{more}",)
+    return error

@@ -86,7 +86,10 @@ def test_the_log_has_what_belongs_to_the_job_and_nothing_of_another(site):
     assert site.run("--jobs", 0).code == 0
     for number, job in enumerate(jobs):
         log = site.log_of(job)
-        assert set(log) == {"pilot.log", "journal.jsonl", "payload.stdout", "payload.stderr", "sub/more.txt"}
+        assert set(log) == {
+            *("pilot.log", "journal.jsonl", "transfers.jsonl"),
+            *("payload.stdout", "payload.stderr", "sub/more.txt"),
+        }
         assert log["payload.stdout"] == f"out {number}\n".encode()
         assert log["payload.stderr"] == f"err {number}\n".encode()
         assert log["sub/more.txt"] == f"more {number}\n".encode()

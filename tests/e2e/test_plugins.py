@@ -72,6 +72,11 @@ def pilot_transfer_attempted(attempt):
 
 
 @hookimpl
+def pilot_transfer_progress(progress):
+    note("pilot_transfer_progress", activity=progress.activity, done=progress.files_done, ended=progress.ended)
+
+
+@hookimpl
 def pilot_heartbeat(update, answer):
     note("pilot_heartbeat", state=update.state, answered=answer is not None)
 """
@@ -120,6 +125,7 @@ def test_every_hook_of_an_extension_is_called_and_shapes_the_jobs(site):
     assert of("pilot_task_finished", task="payload", ok=False)
     assert of("pilot_transfer_attempted", lfn="in.dat", outcome="ok")
     assert of("pilot_transfer_attempted", lfn="a.out", outcome="ok")
+    assert of("pilot_transfer_progress", activity="read", done=1, ended=True)
     assert of("pilot_heartbeat", state="finished", answered=True)
     assert of("pilot_heartbeat", state="failed", answered=True)
     assert of("pilot_wrap_command")[0]["argv"][0] == "/bin/sh"

@@ -17,7 +17,7 @@ from pilot_core.api.events import FinishedPayload, JobState, Outcome, PayloadCom
 from pilot_core.api.executor import PayloadResult
 from pilot_core.api.job import InputFile, Job, OutputFile, Step
 from pilot_core.api.queue import Queue, Storage
-from pilot_core.api.staging import TransferAttempt
+from pilot_core.api.staging import StagingProgress, TransferAttempt, TransferProgress
 from pilot_core.testing.kits.canary import CANARY
 
 __all__ = ["OWN_SECRET", "Occasion", "occasions", "sample_job"]
@@ -116,6 +116,22 @@ class Occasion:
         )
         bad = replace(good, activity="log", number=3, bytes=0, outcome="TransferTimeout", error="no answer in 60 s")
         return [{"attempt": good}, {"attempt": bad}]
+
+    def _transfer_progress(self) -> list[dict[str, Any]]:
+        one = TransferProgress(lfn="input ü.root", backend="http", rse="DISK", bytes=2048, size=4097, seconds=0.5)
+        other = replace(one, lfn="second.root", bytes=0, size=None)
+        progress = StagingProgress(
+            job_id=self.job.id,
+            activity="read",
+            files=3,
+            files_done=1,
+            bytes=6145,
+            size=None,
+            seconds=1.5,
+            under_way=(one, other),
+        )
+        last = replace(progress, files_done=3, bytes=9000, size=9000, under_way=(), ended=True)
+        return [{"progress": progress}, {"progress": last}, {"progress": replace(last, activity="log", files=0)}]
 
     def _heartbeat(self) -> list[dict[str, Any]]:
         job, result = self.job, self.payload.result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pilot_core import BackendUnavailable, HandledError, TransientError
 from pilot_core.api.url import shown_url
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     )
     from pilot_stager_fault.grammar import FaultUrl, StorageFault
 
+    R = TypeVar("R", FetchRequest, StoreRequest)
+
 __all__ = ["FaultStager"]
 
 
@@ -46,7 +48,7 @@ class FaultStager:
         real, faults = self._due("fetch", request.url, cancel)
         inner = self._stagers().stage_in(real.url)
         pace = Pace(faults, request.progress, cancel, deadline)
-        result = inner.fetch(replace(request, url=real.url, progress=pace), cancel=cancel, deadline=deadline)
+        result = inner.fetch(_real(request, real, pace), cancel=cancel, deadline=deadline)
         if pace.stalls:
             # one that tells no progress, or does not look at the time afterwards, must not succeed either
             request.destination.unlink()
@@ -60,7 +62,7 @@ class FaultStager:
         real, faults = self._due("store", request.url, cancel)
         inner = self._stagers().stage_out(real.url)
         pace = Pace(faults, request.progress, cancel, deadline)
-        ours = replace(request, url=real.url, progress=pace)
+        ours = _real(request, real, pace)
         if not any(is_damage(fault) for fault in faults):
             result = inner.store(ours, cancel=cancel, deadline=deadline)
         else:
@@ -121,3 +123,9 @@ class FaultStager:
         """Raise the error that goes with a file that was left half done."""
         if any(fault.kind.name == "partial" for fault in faults):
             raise TransientError(f"{shown_url(url)}: partial on purpose: part of the file is left")
+
+
+def _real(request: R, real: FaultUrl, pace: Pace) -> R:
+    """Return a request for the real file, and of the real storage's folder."""
+    root = request.root.removeprefix(real.before) if request.root.startswith(real.before) else ""
+    return replace(request, url=real.url, root=root, progress=pace)
