@@ -28,11 +28,13 @@ if TYPE_CHECKING:
         WorkerStatus,
     )
     from pilot_core.api.credential import BearerToken, ClientCertificate, Credential, CredentialSource
+    from pilot_core.api.disk_use import DiskUse
     from pilot_core.api.events import Diagnosis, FinishedPayload, JobState, Outcome, PayloadCommand, TaskInfo
-    from pilot_core.api.executor import Executor, Payload, PayloadHandle, PayloadResult, PayloadSpec
+    from pilot_core.api.executor import Executor, OnThisMachine, Payload, PayloadHandle, PayloadResult, PayloadSpec
     from pilot_core.api.job import BadJob, InputFile, Job, OutputFile, Step
     from pilot_core.api.launcher import LaunchedPilot, Launcher, LaunchRequest
     from pilot_core.api.passage import Incoming, Outgoing
+    from pilot_core.api.processes import ProcessInfo, ProcessTree
     from pilot_core.api.provider import KINDS, Context, NoSettings, Provider, Stagers
     from pilot_core.api.queue import Queue, QueueSource, Storage, StorageProtocol, deterministic_path
     from pilot_core.api.server import (
@@ -113,6 +115,7 @@ __all__ = [
     "Deadline",
     "Diagnosis",
     "Digest",
+    "DiskUse",
     "Event",
     "Exchange",
     "Executor",
@@ -145,6 +148,7 @@ __all__ = [
     "NamesDestinations",
     "NoSettings",
     "NoSpace",
+    "OnThisMachine",
     "Outcome",
     "Outgoing",
     "OutputFile",
@@ -155,6 +159,8 @@ __all__ = [
     "PayloadSpec",
     "PilotErrorCode",
     "PluginError",
+    "ProcessInfo",
+    "ProcessTree",
     "Provider",
     "Queue",
     "QueueSource",
@@ -211,11 +217,13 @@ _HOME = {
         Acquired Communicator FileReport JobReader JobRequest JobStatus JobUpdate ServerAnswer WorkerNode WorkerStatus
     """,
     "pilot_core.api.credential": "BearerToken ClientCertificate Credential CredentialSource",
+    "pilot_core.api.disk_use": "DiskUse",
     "pilot_core.api.events": "Diagnosis FinishedPayload JobState Outcome PayloadCommand TaskInfo",
-    "pilot_core.api.executor": "Executor Payload PayloadHandle PayloadResult PayloadSpec",
+    "pilot_core.api.executor": "Executor OnThisMachine Payload PayloadHandle PayloadResult PayloadSpec",
     "pilot_core.api.job": "BadJob InputFile Job OutputFile Step",
     "pilot_core.api.launcher": "LaunchedPilot Launcher LaunchRequest",
     "pilot_core.api.passage": "Incoming Outgoing",
+    "pilot_core.api.processes": "ProcessInfo ProcessTree",
     "pilot_core.api.provider": "KINDS Context NoSettings Provider Stagers",
     "pilot_core.api.queue": "Queue QueueSource Storage StorageProtocol deterministic_path",
     "pilot_core.api.server": """

@@ -78,14 +78,25 @@ class Config:
         """Return the providers of a kind for which the file or `--set` has settings."""
         return set(self.data.get(kind, {})) | {path.split(".")[1] for path in self.sets if path.startswith(f"{kind}.")}
 
-    def section(self, path: str, cls: type[S], options: Mapping[str, Any] | None = None) -> S:
+    def section(
+        self,
+        path: str,
+        cls: type[S],
+        options: Mapping[str, Any] | None = None,
+        *,
+        over: Mapping[str, Any] | None = None,
+        over_place: str = "",
+    ) -> S:
         """Make the settings of one table from all layers; `options` are those of the command line, by field name.
+
+        `over` is another table, whose keys win over the file's own; messages call it `over_place`.
 
         Raises `ConfigError` for an unknown key, a wrong type, a value out of range, or a missing mandatory key.
         """
         described = _described_fields(cls)
         values: dict[str, Any] = {}
         values.update(self._from_file(path, described))
+        values.update(self._from_table(over or {}, described, over_place))
         values.update(self._from_environment(described))
         values.update(self._from_sets(path, described))
         for name, value in (options or {}).items():
@@ -106,10 +117,16 @@ class Config:
             table = table.get(part, {})
             if not isinstance(table, dict):
                 raise ConfigError(f"{self.where('.'.join(walked))}: must be a table ([{'.'.join(walked)}])")
+        return self._from_table(table, described, self.where(path))
+
+    def _from_table(
+        self, table: Mapping[str, Any], described: Mapping[str, tuple[Field[Any], Any]], name: str
+    ) -> dict[str, Any]:
+        """Return the values of one table; messages call it `name`."""
         base = self.file.parent if self.file else None
         values = {}
         for key, value in table.items():
-            place = self.where(f"{path}.{key}")
+            place = f"{name}.{key}"
             if key not in described:
                 raise ConfigError(f"{place}: unknown key{did_you_mean(key, described)}")
             item, kind = described[key]

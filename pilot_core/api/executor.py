@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from pilot_core.api.cancel import CancelToken, Deadline
 
-__all__ = ["Executor", "Payload", "PayloadHandle", "PayloadResult", "PayloadSpec"]
+__all__ = ["Executor", "OnThisMachine", "Payload", "PayloadHandle", "PayloadResult", "PayloadSpec"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +128,16 @@ class Payload(Protocol):
 
     def close(self) -> None:
         """Free what watching it needs; the payload itself is not touched. May be called again."""
+        ...
+
+
+@runtime_checkable
+class OnThisMachine(Protocol):
+    """What a payload may be besides: one whose processes run on this machine, so that watchdogs can look at them."""
+
+    @property
+    def process(self) -> tuple[int, int]:
+        """Pid and start time (clock ticks after the boot) of a process below which all of its processes live."""
         ...
 
 

@@ -145,6 +145,8 @@ class Queue:
     max_disk_mb: int = 0
     """Largest work directory a job may ask for, MB; 0 = not limited here."""
     kill_grace_seconds: float = 10.0
+    watchdogs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings of watchdogs for this queue, by the watchdog's name; `enabled` = whether it watches."""
     source: str = ""
     """Where this was read: for messages."""
     extra: Mapping[str, Any] = field(default_factory=dict)

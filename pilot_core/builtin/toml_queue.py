@@ -95,6 +95,17 @@ def _storages(value: object, place: Place) -> dict[str, Storage]:
     return storages
 
 
+def _watchdogs(value: object, place: Place) -> dict[str, dict[str, Any]]:
+    """Read the tables of watchdogs: their own settings are read by who makes them."""
+    watchdogs = {}
+    for name, entry in read_table(value, place).items():
+        _provider(name, place / name)
+        watchdogs[name] = dict(read_table(entry, place / name))
+        if "enabled" in watchdogs[name]:
+            read_flag(watchdogs[name]["enabled"], place / name / "enabled")
+    return watchdogs
+
+
 _QUEUE: Mapping[str, Callable[[object, Place], Any]] = {
     "site": read_text,
     "status": partial(read_choice, STATES),
@@ -121,6 +132,7 @@ _QUEUE: Mapping[str, Callable[[object, Place], Any]] = {
     "max_memory_mb": read_whole,
     "max_disk_mb": read_whole,
     "kill_grace_seconds": read_seconds,
+    "watchdogs": _watchdogs,
 }
 
 

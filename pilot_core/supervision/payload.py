@@ -39,6 +39,11 @@ class SupervisedPayload:
         if self._pidfd is None:
             self._gone.set()
 
+    @property
+    def process(self) -> ProcessId:
+        """The supervisor, below which all of the payload's processes live."""
+        return self._supervisor
+
     def fileno(self) -> int:
         """Return a descriptor that is readable once the payload and all its processes have ended."""
         return self._gone.fileno() if self._pidfd is None else self._pidfd

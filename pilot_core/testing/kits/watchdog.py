@@ -343,7 +343,8 @@ class WatchdogKit(Kit):
     def checked(dog: Watchdog, watched: Watched) -> Violation | None:
         """Check once; fail the test if that raises anything."""
         try:
-            found = within(lambda: dog.check(watched), "check")
+            # each look is of its own moment: what a moment measured is not measured again
+            found = within(lambda: dog.check(replace(watched)), "check")
         except Exception as error:  # noqa: BLE001  (that is the finding)
             raise finding(f"check raised {type(error).__name__}: {error}; it must raise nothing", error) from None
         assert found is None or isinstance(found, Violation), f"check returned {found!r}, not a Violation or None"

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 from pilot_core.api.cancel import CancelToken, Deadline
 from pilot_core.api.clock import SystemClock
-from pilot_core.api.executor import PayloadHandle, PayloadSpec
+from pilot_core.api.executor import OnThisMachine, PayloadHandle, PayloadSpec
 from pilot_core.api.job import InputFile, Job, OutputFile
 from pilot_core.api.provider import Context
+from pilot_core.api.queue import Queue
 from pilot_core.api.watchdog import Watched
 from pilot_core.supervision.records import STARTED as STARTED_RECORD
 from pilot_core.testing.kits.canary import CANARY
@@ -23,6 +24,9 @@ __all__ = ["STARTED", "WatchdogCase", "WatchedPayload"]
 
 STARTED = 50_000.0
 """Monotonic time of the payload's start in most clauses; no clock of this machine shows it."""
+
+WALL = 1_700_000_060.0
+"""Wall time of the check in most clauses, seconds since 1970."""
 
 
 class WatchdogCase(ABC):
@@ -70,6 +74,7 @@ class WatchedPayload:
         cancel, deadline = CancelToken(), Deadline.after(self.clock, 60.0)
         self.handle: PayloadHandle = self._executor.start(self._spec(program, number), cancel=cancel, deadline=deadline)
         self._payload = self._executor.attach(self.handle, cancel=cancel, deadline=deadline)
+        self.process = self._payload.process if isinstance(self._payload, OnThisMachine) else None
         self._number = number
         files = (self.job_dir / "payload.stdout", self.job_dir / "payload.stderr", self.control_dir / STARTED_RECORD)
         runs = lambda: all(file.exists() for file in files) and bool(_processes_in(self.job_dir))  # noqa: E731
@@ -103,7 +108,16 @@ class WatchedPayload:
             secrets={"password": CANARY},
             pilot_secrets={"token": CANARY},
         )
-        return Watched(job=job, handle=self.handle, job_dir=self.job_dir, started=STARTED, now=STARTED + 60)
+        return Watched(
+            job=job,
+            handle=self.handle,
+            job_dir=self.job_dir,
+            started=STARTED,
+            now=STARTED + 60,
+            queue=Queue(name="KIT"),
+            wall=WALL,
+            process=self.process,
+        )
 
     @property
     def lives(self) -> bool:
