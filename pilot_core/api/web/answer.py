@@ -54,6 +54,7 @@ class WebAnswer:
         self._left = 0
         """Bytes still to come of the body, or of the chunk."""
         self._ended = False
+        self._closed = False
         self._chunked = False
         self._read = self._measured
         self._frame(head, method)
@@ -88,7 +89,7 @@ class WebAnswer:
 
     def read_into(self, view: memoryview) -> int:
         """Wait for the body's next bytes and put them there; return their number, 0 at the body's end."""
-        if self._ended or not view:
+        if self._ended or self._closed or not view:
             return 0
         return self._read(view)
 
@@ -155,11 +156,13 @@ class WebAnswer:
 
     def close(self) -> None:
         """Give the connection back if the body was read to its end, or the rest is here already; else close it."""
-        wire, keep, self._keep = self._wire, self._keep, None
-        if keep is not None and self._exhausted():
-            keep(wire)
+        if self._closed:
+            return
+        self._closed = True
+        if self._keep is not None and self._exhausted():
+            self._keep(self._wire)
         else:
-            wire.close()
+            self._wire.close()
 
     def _exhausted(self) -> bool:
         """Say whether the body was read, after a look at what is left of a short one; never waits."""

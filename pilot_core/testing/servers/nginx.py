@@ -13,7 +13,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,14 +70,16 @@ http {{
 
 
 class NginxServer:
-    """One server with its own folder; use it in a `with` block, at whose end it and its files are gone.
+    """One server, and all that it has in an empty folder; use it in a `with` block, at whose end both are gone.
 
     With `certificate` (a PEM file with certificate and key) it speaks TLS. `clients`, a PEM file with authorities, and
     `token` say who is let in: whoever has one of the two; without either it is everybody.
     """
 
-    def __init__(self, *, certificate: Path | None = None, clients: Path | None = None, token: str = "") -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="nginx-"))
+    def __init__(
+        self, home: Path, *, certificate: Path | None = None, clients: Path | None = None, token: str = ""
+    ) -> None:
+        self.home = home
         self.data = self.home / "data"
         self.folder = self.data / EXPORT.strip("/")
         """Where the files of `url` lie."""
