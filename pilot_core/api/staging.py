@@ -123,7 +123,7 @@ class TransferAttempt:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
-        return asdict(self)
+        return dict(vars(self))  # not asdict, which copies every text: there may be thousands
 
 
 @dataclass(frozen=True, kw_only=True)

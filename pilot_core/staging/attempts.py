@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import Deadline
@@ -68,16 +69,18 @@ class Attempts:
         """Return what to try, in order."""
         return candidates(self._stagers(activity, replicas), replicas, **self._rules(activity))
 
-    def check(self, transfer: Transfer) -> None:
-        """Raise `BackendUnavailable` if nothing installed here can move the file."""
-        if not self.candidates(transfer.activity, transfer.replicas):
+    def plan(self, transfer: Transfer) -> Transfer:
+        """Return the transfer with its candidates; raises `BackendUnavailable` if nothing here can move the file."""
+        found = self.candidates(transfer.activity, transfer.replicas)
+        if not found:
             raise no_stager(transfer.lfn, transfer.replicas)
+        return replace(transfer, planned=tuple(found))
 
     def move(self, transfer: Transfer, lane: Lane) -> Moved:
         """Try the candidates until one succeeds; raises the error that says most about the failure."""
-        queue = self.candidates(transfer.activity, transfer.replicas)
-        if not queue:
-            raise no_stager(transfer.lfn, transfer.replicas)
+        # what failed since it was planned comes later
+        again = self._unhealthy and len(transfer.planned) > 1
+        queue = self.candidates(transfer.activity, transfer.replicas) if again else list(transfer.planned)
         errors: list[HandledError] = []
         tries = 0
         while queue:
@@ -121,7 +124,7 @@ class Attempts:
         stager, replica = candidate.stager, candidate.replica
         lane.raise_if_stopped()
         wall = self._clock.wall()
-        attempt = Attempt(transfer, replica, stager.label, stager.name, self._clock)
+        attempt = Attempt(transfer, replica, stager, self._clock)
         result: TransferResult | None = None
         failure: HandledError | None = None
         lane.begin(attempt)

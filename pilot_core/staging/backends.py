@@ -28,6 +28,7 @@ class Backends:
         self._registry = registry
         self._made: dict[tuple[str, str], Any] = {}
         self._make = make
+        self._by_scheme: dict[tuple[str, str], Sequence[Loaded[Any]]] = {}
         self._lock = threading.RLock()  # a stager may ask for another one while it is made
         named = [name for names in queue.stagers.values() for name in names]
         named += [name for storage in queue.storages.values() for name in storage.stagers]
@@ -61,11 +62,19 @@ class Backends:
         schemes = dict.fromkeys(scheme_of(url) for url in urls)
         found: dict[str, Loaded[Any]] = {}
         for scheme in schemes:
-            for loaded in self._registry.stagers(hook, scheme, self._named):
+            for loaded in self._serving_scheme(hook, scheme):
                 found[loaded.name] = loaded
         return list(found.values())
 
     def instance(self, hook: str, name: str) -> Any:
+    def _serving_scheme(self, hook: str, scheme: str) -> Sequence[Loaded[Any]]:
+        """Return the stagers of a scheme; the registry is asked once, for there may be thousands of files."""
+        key = (hook, scheme)
+        if key not in self._by_scheme:
+            with self._lock:
+                self._by_scheme[key] = self._registry.stagers(hook, scheme, self._named)
+        return self._by_scheme[key]
+
         """Return the one instance of a stager for a hook; raises `HandledError`."""
         key = (hook, name)
         if key not in self._made:

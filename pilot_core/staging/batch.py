@@ -206,7 +206,7 @@ class Batch:
                 since = attempt.called_off or (self._stopped_at if self._stopped else now)
                 if now >= since + self._limits.grace and any(lane.attempt is attempt for lane in self._lanes):
                     raise PluginError(
-                        f"plugin {attempt.label} does not heed that {attempt.transfer.lfn} was called off "
+                        f"plugin {attempt.stager.label} does not heed that {attempt.transfer.lfn} was called off "
                         f"{now - since:.0f} s ago; it is left behind"
                     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import CancelToken
 from pilot_core.api.staging import TransferProgress
@@ -13,6 +13,7 @@ from pilot_core.staging.limits import START_ALLOWANCE, WINDOW
 if TYPE_CHECKING:
     from pilot_core.api.clock import Clock
     from pilot_core.api.staging import Replica
+    from pilot_core.plugins import Loaded
     from pilot_core.staging.limits import Limits
     from pilot_core.staging.transfer import Transfer
 
@@ -22,12 +23,10 @@ __all__ = ["Attempt", "Lane"]
 class Attempt:
     """One attempt to move a file, as far as it has come. The backend's thread writes, the watcher reads."""
 
-    def __init__(self, transfer: Transfer, replica: Replica, label: str, backend: str, clock: Clock) -> None:
+    def __init__(self, transfer: Transfer, replica: Replica, stager: Loaded[Any], clock: Clock) -> None:
         self.transfer = transfer
         self.replica = replica
-        self.label = label
-        """The backend's plugin, for messages."""
-        self.backend = backend
+        self.stager = stager
         self.moved = 0
         """Bytes."""
         self.too_slow = ""
@@ -78,7 +77,7 @@ class Attempt:
         """Return what can be told of it."""
         return TransferProgress(
             lfn=self.transfer.lfn,
-            backend=self.backend,
+            backend=self.stager.name,
             rse=self.replica.rse,
             bytes=self.moved,
             size=self.transfer.size,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AttemptFile", "Ledger"]
 
+_JSON = json.JSONEncoder(separators=(",", ":"))
 _log = logging.getLogger(__name__)
 
 
@@ -61,7 +62,7 @@ class AttemptFile:
         """Add a line, as long as that works."""
         if self._descriptor < 0:
             return
-        line = self._clean(json.dumps(attempt.to_json(), separators=(",", ":")))
+        line = self._clean(_JSON.encode(attempt.to_json()))
         data = line.encode() + b"\n"
         try:
             while data:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pilot_core.api.clock import Clock
     from pilot_core.api.job import InputFile, OutputFile
     from pilot_core.api.queue import Queue
-    from pilot_core.api.staging import StageOut
+    from pilot_core.api.staging import Replica, StageOut
     from pilot_core.plugins import Loaded
     from pilot_core.selection import Candidate, Verdict
     from pilot_core.staging.backends import Backends
@@ -127,7 +127,7 @@ class Mover:
                     size=file.size,
                     checksum=file.checksum,
                 )
-                self._attempts.check(transfer)
+                transfer = self._attempts.plan(transfer)
             except HandledError as error:
                 errors[file.lfn] = error
             else:
@@ -171,8 +171,7 @@ class Mover:
             replicas=tuple(self.routes.destinations(file, activity)),
             size=source.stat().st_size,
         )
-        self._attempts.check(transfer)
-        return transfer
+        return self._attempts.plan(transfer)
 
     def remove(self, rse: str, url: str, *, cancel: CancelToken) -> None:
         """Take a stored file away again, as well as that can be done; raises nothing."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from pilot_core.api.cancel import CancelToken, Deadline
     from pilot_core.api.staging import Replica
+    from pilot_core.plugins import Loaded
+    from pilot_core.selection import Candidate
 
 __all__ = ["Moved", "Transfer"]
 
@@ -33,6 +35,8 @@ class Transfer:
     """Bytes: those of the catalogue, or of the local file."""
     checksum: str = ""
     """What the catalogue knows; empty for a file that goes out."""
+    planned: tuple[Candidate[Loaded[Any]], ...] = ()
+    """What to try, in order, as it was known before the first byte."""
 
     @property
     def out(self) -> bool:
@@ -83,7 +87,7 @@ class Transfer:
             wrong = f"it says that it wrote {result.size} bytes of {self.lfn}, and {size} are there"
         elif self.size is not None and size != self.size:
             wrong = f"it took {size} bytes for {self.lfn}, and the catalogue says {self.size}"
-        elif self.checksum and parse(result.checksum) != parse(self.checksum):
+        elif self.checksum and result.checksum != self.checksum and parse(result.checksum) != parse(self.checksum):
             wrong = f"it took a file of {result.checksum} for {self.lfn}, and the catalogue says {self.checksum}"
         if wrong:
             self.local.unlink()
