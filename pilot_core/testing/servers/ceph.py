@@ -14,6 +14,7 @@ import socket
 import subprocess
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,7 @@ class CephGateway:
         )
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._clock = SystemClock()
+        self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ceph-starter")
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -126,6 +128,7 @@ class CephGateway:
     def __exit__(self, *_: object) -> None:
         for name in list(self._running):
             self._end(name)
+        self._starter.shutdown()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # -- the gateway -------------------------------------------------------------------------------------------------
@@ -194,15 +197,20 @@ class CephGateway:
 
     def _daemon(self, program: str, *arguments: str) -> None:
         """Start a daemon in the foreground; the kernel ends it, should this process die."""
-        with (self.folder / f"{program}.out").open("ab") as out:
-            self._running[program] = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", program, "-f", *arguments],
-                env=self._environment(),
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-            )
+
+        def begin() -> subprocess.Popen[bytes]:
+            with (self.folder / f"{program}.out").open("ab") as out:
+                return subprocess.Popen(
+                    ["setpriv", "--pdeathsig", "KILL", program, "-f", *arguments],
+                    env=self._environment(),
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                )
+
+        # for the kernel it is the thread that must not end (prctl(2), PR_SET_PDEATHSIG)
+        self._running[program] = self._starter.submit(begin).result()
 
     def _end(self, program: str) -> None:
         """Kill a daemon: an orderly end would write the memory's content to disk."""
