@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from pilot_core.api.clock import Event, SystemClock
-from pilot_core.testing.kits.storage import DirectoryStorage
+from pilot_core.testing import DirectoryStorage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -62,7 +62,8 @@ class XrootdServer:
     """One server process; use it in a `with` block, at whose end it and its files are gone.
 
     `login` is what clients have to log in with: nothing, or `gsi` (an X.509 proxy), which needs `tls`. `more` are
-    further lines of its configuration.
+    further lines of its configuration, `options` those of its export (`r/o`); its files lie below `data`, a folder of
+    its own by itself.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class XrootdServer:
         login: str = "",
         more: tuple[str, ...] = (),
         data: Path | None = None,
+        options: str = "",
+        checksums: bool = True,
     ) -> None:
         self.account = _account()
         self.home = Path(tempfile.mkdtemp(prefix="xrootd-", dir=SHORT))
@@ -83,6 +86,8 @@ class XrootdServer:
         self.more = more
         self.port = 0
         self.http_port = 0
+        self._options = options
+        self._checksums = checksums
         self._http = http
         self._tls = tls
         self._login = login
@@ -221,14 +226,15 @@ class XrootdServer:
             f"all.adminpath {self.home}/admin",
             f"all.pidpath {self.home}/run",
             f"oss.localroot {self.data}",
-            f"all.export {EXPORT}",
+            f"all.export {EXPORT} {self._options}".strip(),
             f"xrd.port {self.port}",
             "xrd.allow host localhost",
             "xrd.allow host 127.0.0.1",
             "xrd.network nodnr norpipa",
-            "xrootd.chksum max 4 adler32 crc32 crc32c md5",
             "ofs.persist manual hold 1",
         ]
+        if self._checksums:
+            lines.append("xrootd.chksum max 4 adler32 crc32 crc32c md5")
         if self._http:
             lines += [f"xrd.protocol XrdHttp:{self.http_port} libXrdHttp.so", "http.listingdeny no"]
         if self._tls:

@@ -6,6 +6,7 @@ XRootD 5 and 6.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,8 @@ TLS_FAILED = 110
 """`errTlsError`: among others, the server's certificate is by no trusted authority."""
 LONGEST = 500
 """Characters of the storage's words that a message shows."""
+
+_READ_ONLY = re.compile(r"read[/ -]only", re.IGNORECASE)
 
 ANSWERED: Mapping[int, tuple[str, type[HandledError]]] = {
     3000: ("kXR_ArgInvalid", TransferError),
@@ -145,6 +148,8 @@ def handled(trouble: Trouble, what: str, place: Place, *, absent: bool) -> Handl
     """
     table, number = (ANSWERED, trouble.number) if trouble.code == SERVER_ANSWER else (FOUND, trouble.code)
     name, kind = table.get(number, (f"code {number}", TransientError))
+    if name == "kXR_FSError" and _READ_ONLY.search(trouble.message):
+        kind = BackendUnavailable  # the answer of servers up to 5.5, which know no kXR_fsReadOnly
     if kind is SourceNotFound and not absent:
         kind = TransferError
     if kind is NoSpace and place.reading:

@@ -134,6 +134,8 @@ class Worker:
         """Serve requests, one after the other."""
         while True:
             request = self._hear()
+            if "do" not in request:
+                continue  # of a transfer that was refused while the stager went on with it
             try:
                 answer = getattr(self, f"do_{request.pop('do')}")(**request)
             except Refused as error:
