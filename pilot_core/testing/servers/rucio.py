@@ -204,7 +204,7 @@ class RucioServer:
         return list(self._do("contents", scope=scope, name=name))
 
     def empty(self) -> None:
-        """Have it forget every file, dataset and token."""
+        """Have it forget every file and token, and what datasets hold."""
         self._do("empty")
 
     def age_tokens(self, seconds: float) -> int:

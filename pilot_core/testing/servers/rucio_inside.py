@@ -55,7 +55,6 @@ EMPTIED = (
     models.UpdatedDID,
     models.UpdatedRSECounter,
     models.DidMeta,
-    models.DataIdentifier,
     models.Token,
 )
 
@@ -63,7 +62,6 @@ EMPTIED = (
 def quick(connection: Any, _: object) -> None:
     """Let SQLite not wait for the disk: what tests write need not outlive the machine."""
     connection.execute("pragma synchronous=OFF")
-    connection.execute("pragma journal_mode=WAL")
 
 
 def prepare() -> None:
@@ -71,6 +69,8 @@ def prepare() -> None:
     event.listen(get_engine(), "connect", quick)
     if inspect(get_engine()).has_table("accounts"):
         return
+    with get_engine().connect() as connection:  # so that a reader does not lock out a writer; it stays so
+        connection.exec_driver_sql("pragma journal_mode=WAL")
     util.build_database()
     util.create_base_vo()
     util.create_root_account()
@@ -100,7 +100,7 @@ def add_rse(
         url = urlsplit(protocol["url"])
         told = {
             "scheme": url.scheme,
-            "hostname": url.hostname or "",
+            "hostname": url.hostname or "localhost",
             "port": url.port or 0,
             "prefix": url.path or "/",
             "impl": f"rucio.rse.protocols.{IMPLEMENTATIONS.get(url.scheme, 'gfal.NoRename')}",
@@ -168,9 +168,10 @@ def contents(session: Any, *, scope: str, name: str) -> list[str]:
 
 
 def empty(session: Any) -> None:
-    """Forget every file, dataset and token; storages, scopes and accounts stay."""
+    """Forget every file and token, and what datasets hold; datasets, storages, scopes and accounts stay."""
     for model in EMPTIED:
         session.execute(delete(model))
+    session.execute(delete(models.DataIdentifier).where(models.DataIdentifier.did_type == DIDType.FILE))
 
 
 def asked(session: Any) -> list[str]:  # noqa: ARG001  (every call has one)
