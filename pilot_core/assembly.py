@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilot_core._version import __version__
 from pilot_core.api.cancel import Deadline
+from pilot_core.api.catalog import SeenFromQueue
 from pilot_core.api.provider import KINDS, Context
 from pilot_core.errors import ConfigError, HandledError, NoSpace, PilotErrorCode, PluginError
 from pilot_core.pilot_settings import batch_id, node_name
@@ -28,6 +29,7 @@ from pilot_core.staging import Backends, Limits, Space
 
 if TYPE_CHECKING:
     from pilot_core.api.cancel import CancelToken
+    from pilot_core.api.catalog import ReplicaCatalog
     from pilot_core.api.clock import Clock
     from pilot_core.api.communicator import Communicator
     from pilot_core.api.credential import CredentialSource
@@ -68,6 +70,7 @@ class Assembly:
         self.environment = environment
         self.registry = Registry.discover(config.section("plugins", PluginSettings))
         self._spawner = spawner
+        self._credential: CredentialSource | None = None
         self._log = logging.getLogger("pilot_core.pilot")
         self._options: Mapping[str, Mapping[str, Any]] = {
             "credential.x509": {"cert_file": settings.cert, "key_file": settings.key},
@@ -135,6 +138,7 @@ class Assembly:
         source: CredentialSource = self.make("credential", name, context)
         source.credential(cancel=cancel, deadline=Deadline.after(self.clock, CREDENTIAL_LIMIT))
         self.redactor.add(source.secrets())
+        self._credential = source
         return source
 
     def communicator(self, context: Context, credential: CredentialSource | None) -> Communicator:
@@ -192,6 +196,16 @@ class Assembly:
         made = Backends(self.registry, queue, make)
         return made
 
+    def catalog(self, queue: Queue, context: Context) -> ReplicaCatalog | None:
+        """Make the replica catalogue that the queue names, as it is seen from there; None where it names none.
+
+        It may use the pilot's X.509 certificate, as the storages may. Raises `PluginError` or `ConfigError`.
+        """
+        if not queue.catalog:
+            return None
+        made: ReplicaCatalog = self.make("catalog", queue.catalog, replace(context, credential=self._credential))
+        return made.seen_from(queue) if isinstance(made, SeenFromQueue) else made
+
     def services(self, queue: Queue, communicator: Communicator, context: Context) -> Services:
         """Gather what jobs need: executor, extensions and stagers are made before a job is taken."""
         settings = self.settings
@@ -218,6 +232,7 @@ class Assembly:
             report_budget=settings.report_budget,
             last_budget=settings.last_budget,
             keep=settings.keep_job_dirs,
+            catalog=self.catalog(queue, context),
         )
 
 

@@ -8,13 +8,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pilot_core.api.cancel import CancelToken
 from pilot_core.api.events import PayloadCommand
 from pilot_core.api.url import without_password
 from pilot_core.errors import HandledError
 from pilot_core.payload import SECRETS_FILE, argument_vector, check_needs, environment, program_of
 from pilot_core.payloadrun import PREPARATION_LIMIT
 from pilot_core.phases import Phase
+from pilot_core.remote_io import RemoteInputs
 from pilot_core.staging import no_stager, time_allowed
+from pilot_core.transfers import remote_inputs
 
 if TYPE_CHECKING:
     from pilot_core.api.job import InputFile, Job, OutputFile
@@ -59,6 +62,8 @@ class FilePlan:
     seconds_allowed: float | None = None
     """For one attempt; None = depends on the size that the file will have."""
     choices: tuple[Choice, ...] = ()
+    remote: str = ""
+    """The URL at which the payload reads an input that is not copied; empty = it is copied."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,9 +149,14 @@ class Explainer:
     work_dir: Path
     executor: Loaded[Any]
     extensions: Sequence[Plugin] = ()
+    """Extensions, and the catalogue if the queue has one."""
+    cancel: CancelToken = field(default_factory=CancelToken)
 
     def explain(self, job: Job, plan: Plan) -> Explanation:
-        """Say what would be run of a job. What is wrong with it is among the `problems`; raises `PluginError`."""
+        """Say what would be run of a job. What is wrong with it is among the `problems`.
+
+        Nobody is asked but the catalogue. Raises `PluginError`, `Cancelled`.
+        """
         job_dir = plan.job_dir or self.work_dir / f"job-{job.id}-XXXXXXXX"
         problems: list[str] = []
         plugins = {self.executor.label: _plugin(self.executor), **{each.name: each for each in self.extensions}}
@@ -155,10 +165,15 @@ class Explainer:
         except HandledError as error:
             problems.append(str(error))
         files: list[FilePlan] = []
+        remote = RemoteInputs()
+        if job.inputs and (plan.has(Phase.STAGE_IN) or plan.has(Phase.PAYLOAD)):
+            remote = remote_inputs(job, job.inputs, self.queue, self.mover.routes, cancel=self.cancel)
         if plan.has(Phase.STAGE_IN):
-            files += [self._input(file, job_dir / "payload", problems, plugins) for file in job.inputs]
-        payload = self._payload(job, job_dir / "payload", problems) if plan.has(Phase.PAYLOAD) else None
+            files += [self._input(file, job_dir / "payload", remote, problems, plugins) for file in job.inputs]
+        payload = self._payload(job, job_dir / "payload", remote, problems) if plan.has(Phase.PAYLOAD) else None
         if plan.has(Phase.STAGE_OUT):
+            self.mover.routes.ask_for_outputs(job.outputs, "write", cancel=self.cancel)
+            self.mover.routes.ask_for_outputs([file for file in (job.log,) if file], "log", cancel=self.cancel)
             files += [self._output(f, job_dir / "payload", "write", problems, plugins) for f in job.outputs]
             files += [self._output(f, job_dir, "log", problems, plugins) for f in (job.log,) if f]
         return Explanation(
@@ -175,7 +190,14 @@ class Explainer:
             problems=tuple(map(self.clean, dict.fromkeys(problems))),
         )
 
-    def _input(self, file: InputFile, folder: Path, problems: list[str], plugins: dict[str, Plugin]) -> FilePlan:
+    def _input(
+        self,
+        file: InputFile,
+        folder: Path,
+        remote: RemoteInputs,
+        problems: list[str],
+        plugins: dict[str, Plugin],
+    ) -> FilePlan:
         return FilePlan(
             activity="read",
             lfn=file.lfn,
@@ -184,6 +206,7 @@ class Explainer:
             checksum=file.checksum,
             seconds_allowed=time_allowed(file.size),
             choices=self._choices("read", file.lfn, lambda: self.mover.routes.sources(file), problems, plugins),
+            remote=remote.replicas[file.lfn].url if file.lfn in remote else "",
         )
 
     def _output(
@@ -228,7 +251,7 @@ class Explainer:
             for verdict in verdicts
         )
 
-    def _payload(self, job: Job, folder: Path, problems: list[str]) -> Payload | None:
+    def _payload(self, job: Job, folder: Path, remote: RemoteInputs, problems: list[str]) -> Payload | None:
         """Return what would be executed, as the experiment's plugins want it; None if that cannot be said."""
         queue = self.queue
         try:
@@ -237,7 +260,12 @@ class Explainer:
                 job, queue, environment(job, queue, folder, self.own_environment)
             )
             command = self.hooks.wrap_command(
-                job, queue, PayloadCommand(argv=argument_vector(job, queue, program), environment=variables)
+                job,
+                queue,
+                PayloadCommand(
+                    argv=remote.argv(job, argument_vector(job, queue, program), shell=queue.shell),
+                    environment=variables,
+                ),
             )
         except HandledError as error:
             problems.append(str(error))

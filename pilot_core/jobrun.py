@@ -25,6 +25,8 @@ from pilot_core.outputs import Outputs
 from pilot_core.payload import SECRETS_FILE, argument_vector, check_needs, plain_name, write_secrets
 from pilot_core.payloadrun import PayloadRun
 from pilot_core.phases import WHOLE, Phase, Plan
+from pilot_core.places import is_there
+from pilot_core.remote_io import RemoteInputs
 from pilot_core.reporting import Facts, Failure, FinalReport, Verdict
 from pilot_core.transfers import JobTransfers
 
@@ -114,7 +116,9 @@ class JobRun:
         self._known_commands = {"tobekilled", "alreadydone"}
         """What is done, or was logged as not known: a server repeats itself with every update."""
         self._transfers = JobTransfers(job, services)
-        self._outputs = Outputs(job, services.queue.name, self._transfers.mover, self._journal)
+        self._remote = RemoteInputs()
+        catalogue = self._transfers.catalogue if services.queue.register_outputs else None
+        self._outputs = Outputs(job, services.queue.name, self._transfers.mover, self._journal, catalogue)
         self._heartbeat = Heartbeat(
             communicator=services.communicator,
             clock=services.clock,
@@ -296,15 +300,20 @@ class JobRun:
     # -- input, payload, output ----------------------------------------------------------------------------------
 
     def _stage_in(self, payload_dir: Path) -> None:
-        """Bring every input into the payload's directory."""
-        files = [(file, payload_dir / plain_name(file.lfn)) for file in self.job.inputs]
+        """Bring every input into the payload's directory, but those that the payload reads where they lie."""
+        remote = self._remote = self._transfers.remote_inputs(self.job.inputs, cancel=self._cancel)
+        files = [
+            (file, payload_dir / plain_name(file.lfn)) for file in self.job.inputs if file.lfn not in remote.replicas
+        ]
         self._transfers.mover.bring_all_in(files, cancel=self._cancel)
-        for name, lfns in self.job.input_lists.items():
-            (payload_dir / plain_name(name)).write_text("".join(f"{lfn}\n" for lfn in lfns), encoding="utf-8")
+        remote.write_files(self.job, payload_dir)
 
     def _run_payload(self, payload_dir: Path) -> None:
         """Run the payload and judge it."""
-        run = PayloadRun(self.job, self._services, payload_dir, self._journal, self._log)
+        if not self._plan.has(Phase.STAGE_IN):
+            missing = [file for file in self.job.inputs if not is_there(payload_dir / plain_name(file.lfn))]
+            self._remote = self._transfers.remote_inputs(missing, cancel=self._cancel)
+        run = PayloadRun(self.job, self._services, payload_dir, self._journal, self._log, remote=self._remote)
         with self._secrets_in(payload_dir):
             result = run.run(cancel=self._cancel, running=self._running)
         self._verdict.payload = result
@@ -376,6 +385,8 @@ class JobRun:
             files=self._outputs.stored,
             attempts=self._transfers.mover.ledger,
             metadata=self._metadata,
+            elsewhere=self._outputs.elsewhere,
+            remote=self._remote.replicas,
             shell=services.queue.shell,
         )
         now = self._clock.wall()

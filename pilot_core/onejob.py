@@ -30,7 +30,9 @@ from pilot_core.payloadrun import STDERR, STDOUT
 from pilot_core.phases import Phase, Plan
 from pilot_core.places import is_directory, is_there
 from pilot_core.plugins import Hooks
+from pilot_core.routes import Routes
 from pilot_core.staging import Mover
+from pilot_core.transfers import catalogue_of
 
 if TYPE_CHECKING:
     from pilot_core.api.communicator import JobUpdate
@@ -133,7 +135,7 @@ class OneJob:
                 handle = stack.enter_context(going_on_in(self._plan.job_dir, job.id))
             # kept at first: the end of the payload's output is read after it
             services = replace(assembly.services(queue, server, context), keep=True)
-            stack.callback(services.executor.close)
+            stack.callback(services.close)
             if handle:
                 self._check_ended(handle, services.executor)
             run = JobRun(job, services, plan=self._plan)
@@ -162,9 +164,12 @@ class OneJob:
             with going_on_in(self._plan.job_dir, job.id):
                 pass
         assembly.extensions()
+        catalog = assembly.catalog(queue, context)
         return Explainer(
+            cancel=self.ending.stop,
             queue=queue,
             mover=Mover(
+                routes=Routes(queue, job, catalogue_of(job, queue, catalog, assembly.clock)),
                 queue=queue,
                 backends=assembly.backends(queue, context),
                 clock=assembly.clock,
@@ -178,7 +183,10 @@ class OneJob:
             executor=assembly.registry.provider("executor", queue.executor),
             extensions=[
                 Plugin(name=record.entry_point, distribution=record.distribution, version=record.version)
-                for record in assembly.registry.extensions()
+                for record in [
+                    *assembly.registry.extensions(),
+                    *([assembly.registry.provider("catalog", queue.catalog).record] if queue.catalog else ()),
+                ]
             ],
         ).explain(job, self._plan)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilot_core.api.communicator import FileReport
+from pilot_core.archives import look_at, make_archive, members_of
 from pilot_core.cleanup import remove_tree
 from pilot_core.errors import HandledError, NoSpace, PilotErrorCode
 from pilot_core.joblog import make_log_archive
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from pilot_core.api.cancel import CancelToken
     from pilot_core.api.job import Job, OutputFile
+    from pilot_core.archives import Packed
+    from pilot_core.catalogs import Catalogue
     from pilot_core.journal import SteadyJournal
     from pilot_core.staging import Moved, Mover
 
@@ -30,25 +33,37 @@ __all__ = ["Outputs"]
 class Outputs:
     """Stores a job's files and keeps what the server has to know of each (`stored`)."""
 
-    def __init__(self, job: Job, queue_name: str, mover: Mover, journal: SteadyJournal) -> None:
+    def __init__(
+        self, job: Job, queue_name: str, mover: Mover, journal: SteadyJournal, catalogue: Catalogue | None = None
+    ) -> None:
+        """`catalogue`: what is stored is entered there."""
         self.stored: list[FileReport] = []
+        self.elsewhere: list[str] = []
+        """LFNs of what is stored, and not where it belongs."""
         self._job = job
         self._queue_name = queue_name
         self._mover = mover
         self._journal = journal
         self._places = {file.lfn: number for number, file in enumerate(job.files_out)}
+        self._catalogue = catalogue
+        self._archives = members_of(job)
+        self._packed: dict[str, Sequence[Packed]] = {}
+        """What was told of the members of each archive."""
         self._guids = {file.lfn: file.guid or str(uuid.uuid4()) for file in job.files_out}
 
     def store_all(self, payload_dir: Path, *, cancel: CancelToken, cleanup: CancelToken) -> None:
         """Store the outputs, all or none: what was stored is removed again when a later one fails.
 
-        None is stored before all are known to be there. Raises `HandledError` for a missing output
-        (MISSINGOUTPUTFILE) and the errors of the transfer.
+        None is stored before all are known to be there. Those that belong into an archive go out in it, and are told
+        with its place. Raises `HandledError` for a missing output (MISSINGOUTPUTFILE), and the errors of the transfer
+        and of the catalogue.
         """
         _check_place(payload_dir, PilotErrorCode.MISSINGOUTPUTFILE)
-        present = [file for file in self._job.outputs if self._is_there(file, payload_dir)]
+        present = self._present(payload_dir, cancel)
         try:
             self._store([(file, payload_dir / file.lfn) for file in present], "write", cancel)
+            self._add_members()
+            self._register(self.stored, cancel)
         except Exception:
             self.withdraw(cancel=cleanup)
             raise
@@ -59,8 +74,10 @@ class Outputs:
         for report in sorted(self.stored, key=self._place):
             if report.lfn == log:
                 continue
-            self._mover.remove(report.rse, report.surl, cancel=cancel)
+            if report.lfn not in self._inside:
+                self._mover.remove(report.rse, report.surl, cancel=cancel)
             self.stored.remove(report)
+        self.elsewhere = [lfn for lfn in self.elsewhere if lfn == log]
 
     def store_log(self, log: OutputFile, job_dir: Path, *, cancel: CancelToken) -> None:
         """Make the job's log archive and store it; raises `HandledError`, or `OSError` if it has no place.
@@ -77,6 +94,56 @@ class Outputs:
             _make_room(job_dir / "payload")
             archive = self._archive(log, job_dir, cancel)
         self._store([(log, archive)], "log", cancel)
+        self._register([report for report in self.stored if report.lfn == log.lfn], cancel)
+
+    # -- archives ------------------------------------------------------------------------------------------------
+
+    @property
+    def _inside(self) -> set[str]:
+        """The outputs that lie in an archive."""
+        return {member.lfn for members in self._packed.values() for member in members}
+
+    def _present(self, payload_dir: Path, cancel: CancelToken) -> list[OutputFile]:
+        """Return the outputs to store, archives made; raises `HandledError` for one that is missing."""
+        files = {file.lfn: file for file in self._job.outputs}
+        made = {lfn for lfn in self._archives if not (payload_dir / plain_name(lfn)).is_symlink()}
+        made = {lfn for lfn in made if not (payload_dir / lfn).exists()}
+        there = {lfn for lfn, file in files.items() if lfn not in made and self._is_there(file, payload_dir)}
+        for archive, lfns in self._archives.items():
+            members = [payload_dir / lfn for lfn in lfns if lfn in there]
+            if archive in made and not members:
+                self._is_there(files[archive], payload_dir)
+            elif archive in made:
+                self._packed[archive] = make_archive(payload_dir / archive, members, cancel=cancel)
+                there.add(archive)
+            elif archive in there:
+                self._packed[archive] = [look_at(path, cancel=cancel) for path in members]
+        return [file for lfn, file in files.items() if lfn in there - self._inside]
+
+    def _add_members(self) -> None:
+        """Tell of the members of the archives that were stored."""
+        places = {report.lfn: report for report in self.stored}
+        for archive, members in self._packed.items():
+            self.stored += [
+                FileReport(
+                    lfn=member.lfn,
+                    guid=self._guids[member.lfn],
+                    size=member.size,
+                    checksum=member.checksum,
+                    surl=places[archive].surl,
+                    rse=places[archive].rse,
+                )
+                for member in members
+            ]
+        self.stored.sort(key=self._place)
+
+    def _register(self, reports: Sequence[FileReport], cancel: CancelToken) -> None:
+        """Enter what is stored into the catalogue, where there is one; what lies in an archive has no place there."""
+        singly = [report for report in reports if report.lfn not in self._inside]
+        if self._catalogue is not None and singly:
+            self._catalogue.register(self._job, singly, cancel=cancel)
+
+    # -- files ---------------------------------------------------------------------------------------------------
 
     def _archive(self, log: OutputFile, job_dir: Path, cancel: CancelToken) -> Path:
         """Make the job's log archive and return its path."""
@@ -136,6 +203,12 @@ class Outputs:
                 rse=moved.replica.rse,
             )
         )
+        files = {file.lfn: file for file in self._job.files_out}
+        if self._mover.routes.elsewhere(files[lfn], moved.transfer.activity, moved.replica.rse):
+            self.elsewhere.append(lfn)
+            job_logger(self._job.id, "outputs").warning(
+                "%s is stored on %s, not where it belongs", lfn, moved.replica.rse
+            )
 
 
 def _check_place(payload_dir: Path, code: PilotErrorCode) -> None:

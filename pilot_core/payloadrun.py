@@ -13,6 +13,7 @@ from pilot_core.api.events import FinishedPayload, PayloadCommand
 from pilot_core.api.executor import PayloadSpec
 from pilot_core.errors import ExecutorError, PilotErrorCode
 from pilot_core.payload import argument_vector, environment
+from pilot_core.remote_io import RemoteInputs
 from pilot_core.reporting import Failure, Verdict, payload_failure
 
 if TYPE_CHECKING:
@@ -47,12 +48,16 @@ class PayloadRun:
         directory: Path,
         journal: SteadyJournal,
         log: logging.LoggerAdapter[logging.Logger],
+        *,
+        remote: RemoteInputs | None = None,
     ) -> None:
+        """`remote` are the inputs that the payload reads where they lie."""
         self._job = job
         self._services = services
         self._directory = directory
         self._journal = journal
         self._log = log
+        self._remote = remote or RemoteInputs()
 
     def run(self, *, cancel: CancelToken, running: Callable[[], None]) -> PayloadResult:
         """Start the payload, call `running`, and wait for the end of all its processes.
@@ -121,7 +126,12 @@ class PayloadRun:
             job, queue, environment(job, queue, self._directory, services.own_environment)
         )
         command = services.hooks.wrap_command(
-            job, queue, PayloadCommand(argv=argument_vector(job, queue, program), environment=variables)
+            job,
+            queue,
+            PayloadCommand(
+                argv=self._remote.argv(job, argument_vector(job, queue, program), shell=queue.shell),
+                environment=variables,
+            ),
         )
         return PayloadSpec(
             job_id=job.id,

@@ -98,7 +98,7 @@ class Pilot:
             try:
                 return self._take_jobs(services)
             finally:
-                services.executor.close()
+                services.close()
                 self._greet(queue, communicator, services.node, "finished")
         finally:
             communicator.close()

@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
 from pilot_core.api.url import without_password
+from pilot_core.payload import plain_name
 from pilot_core.routes import LAN, WAN
 from pilot_core.selection import scheme_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pilot_core.api.job import InputFile, Job
     from pilot_core.api.queue import Queue
     from pilot_core.api.staging import Replica
@@ -82,14 +85,25 @@ class RemoteInputs:
     def __contains__(self, lfn: object) -> bool:
         return lfn in self.replicas
 
-    def words(self, job: Job, words: Sequence[str]) -> tuple[str, ...]:
-        """Return a payload's arguments (or its one line for a shell) as they tell it where its inputs are."""
+    def argv(self, job: Job, words: Sequence[str], *, shell: bool = False) -> tuple[str, ...]:
+        """Return program and arguments so that they tell a payload where its inputs are.
+
+        `shell`: the last of them is a line for a shell.
+        """
         if not self.replicas:
             return tuple(words)
         if not is_analysis(job):
             return tuple(self._told(word) for word in words)
         given = " ".join(words).split()
-        return (*words, *(option for option in OPTIONS if option not in given))
+        more = [option for option in OPTIONS if option not in given]
+        return (*words[:-1], " ".join([words[-1], *more])) if shell else (*words, *more)
+
+    def write_files(self, job: Job, folder: Path) -> None:
+        """Write the job's lists of inputs, and the catalogue of files if any input stays where it lies."""
+        for name, lfns in self.lists(job).items():
+            (folder / plain_name(name)).write_text("".join(f"{lfn}\n" for lfn in lfns), encoding="utf-8")
+        if self.replicas and all(file.lfn != POOL_FILE_CATALOG for file in job.inputs):
+            (folder / POOL_FILE_CATALOG).write_text(self.pool_file_catalog(job), encoding="utf-8")
 
     def lists(self, job: Job) -> Mapping[str, Sequence[str]]:
         """Return the job's lists of inputs (`writeToFile`) with URLs in the place of LFNs."""

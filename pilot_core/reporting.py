@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import Deadline
 from pilot_core.api.communicator import JobUpdate
+from pilot_core.api.url import without_password
 from pilot_core.errors import CommunicationError, HandledError, PilotErrorCode
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pilot_core.api.communicator import Communicator, FileReport, ServerAnswer
     from pilot_core.api.executor import PayloadResult
     from pilot_core.api.job import Job
-    from pilot_core.api.staging import TransferAttempt
+    from pilot_core.api.staging import Replica, TransferAttempt
 
 __all__ = ["Facts", "Failure", "FinalReport", "Verdict", "payload_failure"]
 
@@ -111,6 +112,10 @@ class Facts:
     """What plugins collected."""
     shell: bool
     """Whether the payload went through a shell."""
+    elsewhere: Sequence[str] = ()
+    """LFNs of outputs that are not on the storage where they belong."""
+    remote: Mapping[str, Replica] = field(default_factory=dict)
+    """Inputs that the payload read where they lie, by LFN."""
 
     def final_update(self, update: JobUpdate, now: float, clean: Callable[[str], str]) -> JobUpdate:
         """Return `update` with the job's end in it; `clean` takes secrets out of texts, `now` is wall time.
@@ -144,9 +149,16 @@ class Facts:
             pilot_error=text,
             files=tuple(file for file in self.files if cause is None or file.lfn == log),
             metadata=_plain({**self.metadata, "pilot": self._own_metadata()}, clean),
-            metrics={"actualCoreCount": str(self.job.core_count)},
+            metrics=self._metrics(),
             log_extract=text,
         )
+
+    def _metrics(self) -> dict[str, str]:
+        """Return the job's metrics, with Pilot 3's names."""
+        metrics = {"actualCoreCount": str(self.job.core_count)}
+        if self.elsewhere:
+            metrics["altTransferred"] = ",".join(self.elsewhere)
+        return metrics
 
     def _own_metadata(self) -> dict[str, Any]:
         """Return the pilot's own part of the job's metadata."""
@@ -156,7 +168,13 @@ class Facts:
         ledger = sorted(
             self.attempts, key=lambda each: (each.outcome == "ok", places.get(each.lfn, len(places)), each.number)
         )
+        more: dict[str, Any] = {}
+        if self.elsewhere:
+            more["alternative_stageout"] = list(self.elsewhere)
+        if self.remote:
+            more["remote_io"] = {lfn: without_password(replica.url) for lfn, replica in self.remote.items()}
         return {
+            **more,
             "phases": {name: round(seconds, 6) for name, seconds in self.phases.items()},
             "attempts": [attempt.to_json() for attempt in ledger[:MOST_ATTEMPTS]],
             "attempts_left_out": max(0, len(ledger) - MOST_ATTEMPTS),

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pilot_core.api.cancel import CancelToken, Deadline
+from pilot_core.api.catalog import HearsTransfers
 from pilot_core.payload import fetch_transformation
 from pilot_core.staging import Limits
 
 if TYPE_CHECKING:
+    from pilot_core.api.catalog import ReplicaCatalog
     from pilot_core.api.clock import Clock
     from pilot_core.api.communicator import Communicator
     from pilot_core.api.executor import Executor
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from pilot_core.staging import Backends, InTurn, Space
 
 __all__ = ["Services"]
+
+SETTLE_SECONDS = 5.0
+"""How long a pilot's end waits for what a catalogue tells others of transfers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +55,17 @@ class Services:
     """Keep the job's directory."""
     fetch: Callable[..., str] = fetch_transformation
     """What brings the program of a job, with that function's arguments."""
+
+    def close(self) -> None:
+        """Let go of the executor, and of what a catalogue has still to tell others, for a moment at the longest."""
+        catalog: object = self.catalog
+        if isinstance(catalog, HearsTransfers):
+            catalog.settle(cancel=CancelToken(), deadline=Deadline.after(self.clock, SETTLE_SECONDS))
+        self.executor.close()
     limits: Limits = field(default_factory=Limits)
     """What bounds a job's transfers."""
+    catalog: ReplicaCatalog | None = None
+    """The replica catalogue that the queue names, as it is seen from there."""
     space: Space | None = None
     """What is free in the work directory, for all jobs together; None = nobody looks."""
     progress: Callable[[StagingProgress], None] | None = None

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from pilot_core.api.catalog import HearsTransfers
+from pilot_core.catalogs import Catalogue
+from pilot_core.errors import HandledError
 from pilot_core.logs import job_logger
+from pilot_core.remote_io import RemoteInputs, may_be_remote, replica_for
+from pilot_core.routes import Routes
 from pilot_core.staging import AttemptFile, Mover
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pilot_core.api.job import Job
+    from pilot_core.api.cancel import CancelToken
+    from pilot_core.api.catalog import ReplicaCatalog
+    from pilot_core.api.clock import Clock
+    from pilot_core.api.job import InputFile, Job
+    from pilot_core.api.queue import Queue
     from pilot_core.api.staging import StagingProgress, TransferAttempt
     from pilot_core.services import Services
 
-__all__ = ["TRANSFERS", "JobTransfers"]
+__all__ = ["TRANSFERS", "JobTransfers", "catalogue_of", "remote_inputs"]
 
 TRANSFERS = "transfers.jsonl"
 """The whole attempt ledger, in the job's directory and in its log archive: one `TransferAttempt` a line."""
@@ -25,15 +34,21 @@ class JobTransfers:
     """What moves one job's files."""
 
     def __init__(self, job: Job, services: Services) -> None:
+        self._job = job
         self._services = services
         self._log = job_logger(job.id, "staging")
         self._file: AttemptFile | None = None
+        self.catalogue = catalogue_of(job, services.queue, services.catalog, services.clock)
+        """The replica catalogue, if the queue has one."""
+        made: object = services.catalog
+        self._hears = made if isinstance(made, HearsTransfers) else None
         self.mover = Mover(
             queue=services.queue,
             backends=services.backends,
             clock=services.clock,
             log=self._log,
             listener=self._attempted,
+            routes=Routes(services.queue, job, self.catalogue),
             limits=services.limits,
             space=services.space,
             progress=self._listener(),
@@ -48,6 +63,14 @@ class JobTransfers:
         except OSError as error:
             self._log.warning("the ledger of transfers is not kept in %s: %s", job_dir, error.strerror)
 
+    def remote_inputs(self, files: Sequence[InputFile], *, cancel: CancelToken) -> RemoteInputs:
+        """Find out where inputs lie, and return those that the payload reads there. Raises `Cancelled`."""
+        found = remote_inputs(self._job, files, self._services.queue, self.mover.routes, cancel=cancel)
+        for file in files:
+            if file.lfn in found:
+                self.mover.leave(file, found.replicas[file.lfn])
+        return found
+
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
@@ -57,6 +80,8 @@ class JobTransfers:
         if self._file is not None:
             self._file.write(attempt)
         self._services.hooks.transfer_attempted(attempt)
+        if self._hears is not None:
+            self._hears.attempted(self._job, attempt)
 
     def _listener(self) -> Callable[[StagingProgress], None] | None:
         """Return what hears of progress; None if nobody does, so that nobody has to be woken for it."""
@@ -71,3 +96,29 @@ class JobTransfers:
             services.hooks.transfer_progress(progress)
 
         return tell
+
+
+def catalogue_of(job: Job, queue: Queue, catalog: ReplicaCatalog | None, clock: Clock) -> Catalogue | None:
+    """Return the queue's replica catalogue as one job asks it."""
+    if catalog is None:
+        return None
+    return Catalogue(name=queue.catalog, made=catalog, clock=clock, log=job_logger(job.id, "catalog"))
+
+
+def remote_inputs(
+    job: Job, files: Sequence[InputFile], queue: Queue, routes: Routes, *, cancel: CancelToken
+) -> RemoteInputs:
+    """Ask where inputs lie, and return those that the payload reads there. Raises `Cancelled`."""
+    routes.ask_for_inputs(files, cancel=cancel)
+    found = {}
+    if queue.direct_access_lan or queue.direct_access_wan:
+        for file in files:
+            if not may_be_remote(job, file):
+                continue
+            try:
+                replica = replica_for(queue, routes.sources(file))
+            except HandledError:
+                continue  # whoever copies it tells why that cannot be
+            if replica is not None:
+                found[file.lfn] = replica
+    return RemoteInputs(found)

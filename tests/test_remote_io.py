@@ -111,19 +111,21 @@ REMOTE = RemoteInputs({FILE.lfn: near(URL)})
     ],
 )
 def test_a_payload_is_told_urls_in_the_place_of_names(word, told):
-    assert REMOTE.words(PRODUCTION, ["prog", word]) == ("prog", told or word)
+    assert REMOTE.argv(PRODUCTION, ["prog", word]) == ("prog", told or word)
 
 
 def test_a_name_that_begins_another_is_not_taken_for_it():
     remote = RemoteInputs({"f": near("root://a//f"), "f.1": near("root://a//f.1")})
-    assert remote.words(PRODUCTION, ["f.1,f"]) == ("root://a//f.1,root://a//f",)
+    assert remote.argv(PRODUCTION, ["f.1,f"]) == ("root://a//f.1,root://a//f",)
 
 
 def test_an_analysis_is_told_by_its_options():
     given = ("./runGen", "-i", "['AOD.1._01.pool.root.1']")
-    assert REMOTE.words(ANALYSIS, given) == (*given, "--usePFCTurl", "--directIn")
-    assert REMOTE.words(ANALYSIS, (*given, "--directIn")) == (*given, "--directIn", "--usePFCTurl")
-    assert RemoteInputs().words(ANALYSIS, given) == given
+    assert REMOTE.argv(ANALYSIS, given) == (*given, "--usePFCTurl", "--directIn")
+    assert REMOTE.argv(ANALYSIS, (*given, "--directIn")) == (*given, "--directIn", "--usePFCTurl")
+    assert RemoteInputs().argv(ANALYSIS, given) == given
+    line = REMOTE.argv(ANALYSIS, ("/bin/sh", "-c", "./runGen -i x"), shell=True)
+    assert line == ("/bin/sh", "-c", "./runGen -i x --usePFCTurl --directIn")
 
 
 def test_lists_of_inputs_have_the_urls_too():
@@ -153,4 +155,4 @@ def test_an_analysis_is_a_job_whose_program_is_fetched():
 @given(st.lists(st.text(st.characters(blacklist_categories=("Cs", "Cc"))), max_size=5))
 def test_arguments_without_an_inputs_name_stay_as_they_are(words):
     words = [word for word in words if FILE.lfn not in word]
-    assert REMOTE.words(PRODUCTION, words) == tuple(words)
+    assert REMOTE.argv(PRODUCTION, words) == tuple(words)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pilot_core.api.cancel import CancelToken, Deadline
 
 __all__ = [
+    "REMOTE_IO",
     "FetchRequest",
     "FileStat",
     "Replica",
@@ -23,6 +24,8 @@ __all__ = [
     "TransferResult",
 ]
 
+REMOTE_IO = "remote-io"
+"""The outcome in the ledger of an input that is not copied."""
 Progress = Callable[[int], None]
 """Called with the number of bytes moved so far: at the end, and while they move at least once a second.
 
@@ -118,7 +121,8 @@ class TransferAttempt:
     seconds: float
     bytes: int
     outcome: str
-    """`ok`, or the class name of the error."""
+    """`ok`, `remote-io` for an input that is not copied because the payload reads it there, or the class name of the
+    error."""
     error: str = ""
 
     def to_json(self) -> dict[str, Any]:

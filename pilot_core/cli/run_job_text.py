@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from pilot_core.api.staging import REMOTE_IO
+
 if TYPE_CHECKING:
     from pilot_core.explain import Environment, Explanation, FilePlan, Payload
     from pilot_core.onejob import JobResult
@@ -30,6 +32,9 @@ def result_text(result: JobResult) -> str:
     if phases:
         lines.append("seconds     " + ", ".join(f"{name} {seconds:.3f}" for name, seconds in phases.items()))
     for attempt in sorted(details["attempts"], key=lambda attempt: attempt["started"]):
+        if attempt["outcome"] == REMOTE_IO:
+            lines.append(f"remote      {_plain(attempt['lfn'])} is read at {attempt['url']}")
+            continue
         what = "ok" if attempt["outcome"] == "ok" else f"{attempt['outcome']}: {_plain(attempt['error'])}"
         way = f"{WAYS[attempt['activity']]} {attempt['url']} by {attempt['backend']} {attempt['backend_version']}"
         lines.append(f"transfer    {_plain(attempt['lfn'])} {way}, {attempt['bytes']} bytes: {what}")
@@ -93,6 +98,9 @@ def _file_lines(file: FilePlan) -> Iterator[str]:
     yield f"  {'to' if file.activity == 'read' else 'from'} {_plain(file.local)}"
     if file.seconds_allowed is not None:
         yield f"  at most {file.seconds_allowed:.0f} s for one attempt"
+    if file.remote:
+        yield f"  not copied: the payload reads it at {file.remote}"
+        return
     for choice in file.choices:
         place = f"{choice.place}." if choice.place else "-"
         yield f"  {place:3} {choice.stager}  {choice.url}  ({choice.rule}: {choice.why})"

@@ -33,17 +33,18 @@ class Backends:
         named = [name for names in queue.stagers.values() for name in names]
         named += [name for storage in queue.storages.values() for name in storage.stagers]
         self._named = tuple(dict.fromkeys(named))
-        self._urls = [storage.url for storage in queue.storages.values()]
+        self._storages = list(queue.storages.values())
 
     def load(self) -> None:
         """Make the stagers of all the queue's storages: before a job is taken, not in the middle of one.
 
-        One that does not work is left to the others of its scheme. Raises `HandledError` if there are no others, or
-        for one that the queue names and that is missing or cannot be imported.
+        One that does not work is left to the others that reach the storage. Raises `HandledError` if there are no
+        others, or for one that the queue names and that is missing or cannot be imported.
         """
-        for hook in ("pilot_stagein", "pilot_stageout"):
-            for url in self._urls:
-                self._try(hook, self.stagers(hook, [url]))
+        for hook, way in (("pilot_stagein", "read"), ("pilot_stageout", "write")):
+            for storage in self._storages:
+                urls = [url for domain in ("lan", "wan") for url in storage.prefixes(f"{way}_{domain}")]
+                self._try(hook, self.stagers(hook, urls))
 
     def _try(self, hook: str, stagers: Sequence[Loaded[Any]]) -> None:
         """Make stagers; raises the last one's error if none of them can be made."""
@@ -66,7 +67,6 @@ class Backends:
                 found[loaded.name] = loaded
         return list(found.values())
 
-    def instance(self, hook: str, name: str) -> Any:
     def _serving_scheme(self, hook: str, scheme: str) -> Sequence[Loaded[Any]]:
         """Return the stagers of a scheme; the registry is asked once, for there may be thousands of files."""
         key = (hook, scheme)
@@ -75,6 +75,7 @@ class Backends:
                 self._by_scheme[key] = self._registry.stagers(hook, scheme, self._named)
         return self._by_scheme[key]
 
+    def instance(self, hook: str, name: str) -> Any:
         """Return the one instance of a stager for a hook; raises `HandledError`."""
         key = (hook, name)
         if key not in self._made:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import Deadline
-from pilot_core.api.staging import Replica, StagingProgress, TransferAttempt, TransferResult
-from pilot_core.api.url import shown_url
+from pilot_core.api.staging import REMOTE_IO, StagingProgress, TransferAttempt, TransferResult
+from pilot_core.api.url import shown_url, without_password
 from pilot_core.errors import HandledError, JobDescriptionError, SourceNotFound
 from pilot_core.routes import Routes
 from pilot_core.staging.attempts import Attempts
@@ -110,6 +110,24 @@ class Mover:
                 with suppress(OSError):
                     sweep(folder)
 
+    def leave(self, file: InputFile, replica: Replica) -> None:
+        """Enter an input into the ledger that is not copied: the payload reads it where it lies."""
+        self._ledger.add(
+            TransferAttempt(
+                activity="read",
+                lfn=file.lfn,
+                url=without_password(replica.url),
+                rse=replica.rse,
+                backend="",
+                backend_version="",
+                number=1,
+                started=self._clock.wall(),
+                seconds=0.0,
+                bytes=0,
+                outcome=REMOTE_IO,
+            )
+        )
+
     def _planned_in(self, files: Sequence[tuple[InputFile, Path]]) -> list[Transfer]:
         """Return what is to be fetched, each file once."""
         planned: dict[Path, tuple[InputFile, Transfer]] = {}
@@ -184,7 +202,9 @@ class Mover:
         for candidate in found:
             try:
                 backend: StageOut = self._backends.instance("pilot_stageout", candidate.stager.name)
-                backend.remove(candidate.replica.url, cancel=cancel, deadline=Deadline.after(self._clock, START_ALLOWANCE))
+                backend.remove(
+                    candidate.replica.url, cancel=cancel, deadline=Deadline.after(self._clock, START_ALLOWANCE)
+                )
             except SourceNotFound:
                 return
             except HandledError as error:
@@ -234,6 +254,8 @@ class Mover:
         if attempt.outcome == "ok":
             way = "from" if attempt.activity == "read" else "to"
             self._log.info("%s %s %s (%d bytes, %.3f s)", attempt.lfn, way, attempt.url, attempt.bytes, attempt.seconds)
+        elif attempt.outcome == REMOTE_IO:
+            self._log.info("%s stays at %s: the payload reads it there", attempt.lfn, attempt.url)
         else:
             self._log.warning("%s: attempt %d failed: %s", attempt.lfn, attempt.number, attempt.error)
 
