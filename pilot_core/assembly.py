@@ -20,6 +20,7 @@ from pilot_core.api.cancel import Deadline
 from pilot_core.api.catalog import SeenFromQueue
 from pilot_core.api.provider import KINDS, Context
 from pilot_core.errors import ConfigError, HandledError, NoSpace, PilotErrorCode, PluginError
+from pilot_core.limits_set import chosen_watchdogs
 from pilot_core.pilot_settings import batch_id, node_name
 from pilot_core.places import is_directory, is_there
 from pilot_core.plugins import Hooks, PluginSettings, Registry
@@ -35,12 +36,13 @@ if TYPE_CHECKING:
     from pilot_core.api.credential import CredentialSource
     from pilot_core.api.executor import Executor
     from pilot_core.api.queue import Queue
-    from pilot_core.logs import Redactor
     from pilot_core.api.staging import StagingProgress
+    from pilot_core.logs import Redactor
     from pilot_core.pilot_settings import PilotSettings
     from pilot_core.plugins import Loaded
     from pilot_core.settings import Config
     from pilot_core.supervision import Spawner
+    from pilot_core.watching import NamedWatchdog
 
 __all__ = ["Assembly", "usable_work_dir"]
 
@@ -68,14 +70,16 @@ class Assembly:
         self.clock = clock
         self.redactor = redactor
         self.environment = environment
+        self.started = clock.monotonic()
+        """Monotonic time of the pilot's start."""
         self.registry = Registry.discover(config.section("plugins", PluginSettings))
+        self.progress: Callable[[StagingProgress], None] | None = None
+        """Hears how far the jobs' transfers are; set before the services are made."""
         self._spawner = spawner
         self._credential: CredentialSource | None = None
         self._log = logging.getLogger("pilot_core.pilot")
         self._options: Mapping[str, Mapping[str, Any]] = {
             "credential.x509": {"cert_file": settings.cert, "key_file": settings.key},
-        self.progress: Callable[[StagingProgress], None] | None = None
-        """Hears how far the jobs' transfers are; set before the services are made."""
             "credential.token-file": {"file": settings.token_file, "origin": settings.token_origin or None},
         }
         self._check_tables()
@@ -104,10 +108,14 @@ class Assembly:
             extra={"spawner": self._spawner},
         )
 
-    def make(self, kind: str, name: str, context: Context, hook: str | None = None) -> Any:
-        """Load one provider and make its instance with its settings; raises `PluginError` or `ConfigError`."""
+    def make(self, kind: str, name: str, context: Context, hook: str | None = None, **over: Any) -> Any:
+        """Load one provider and make its instance with its settings; raises `PluginError` or `ConfigError`.
+
+        `over` is what `Config.section` takes of further settings.
+        """
         loaded = self.registry.provider(kind, name, hook)
-        kept: Any = self.config.section(f"{kind}.{name}", loaded.provider.settings, self._options.get(f"{kind}.{name}"))
+        path = f"{kind}.{name}"
+        kept: Any = self.config.section(path, loaded.provider.settings, self._options.get(path), **over)
         self.using(loaded, kept)
         own = replace(context, log=logging.getLogger(f"pilot_core.{kind}.{name}"))
         try:
@@ -206,6 +214,15 @@ class Assembly:
         made: ReplicaCatalog = self.make("catalog", queue.catalog, replace(context, credential=self._credential))
         return made.seen_from(queue) if isinstance(made, SeenFromQueue) else made
 
+    def watchdogs(self, queue: Queue, context: Context) -> tuple[NamedWatchdog, ...]:
+        """Make the watchdogs of a queue's payloads; raises `PluginError` or `ConfigError`."""
+        own = replace(context, credential=self._credential)
+
+        def make(name: str, over: Mapping[str, Any], place: str) -> Any:
+            return self.make("watchdog", name, own, over=over, over_place=place)
+
+        return chosen_watchdogs(queue, self.registry, self.config, own, make)
+
     def services(self, queue: Queue, communicator: Communicator, context: Context) -> Services:
         """Gather what jobs need: executor, extensions and stagers are made before a job is taken."""
         settings = self.settings
@@ -233,6 +250,11 @@ class Assembly:
             last_budget=settings.last_budget,
             keep=settings.keep_job_dirs,
             catalog=self.catalog(queue, context),
+            watchdogs=self.watchdogs(queue, context),
+            started=self.started,
+            limits=Limits(transfers=settings.transfers, stall=settings.stall_seconds),
+            space=Space(settings.min_free_mb * 1024**2),
+            progress=self.progress,
         )
 
 
@@ -252,9 +274,6 @@ def usable_work_dir(settings: PilotSettings) -> Path:
             f"work directory {folder} cannot be written ({error.strerror}); change its permissions, or name another "
             "by --work-dir"
         ) from None
-            limits=Limits(transfers=settings.transfers, stall=settings.stall_seconds),
-            space=Space(settings.min_free_mb * 1024**2),
-            progress=self.progress,
     finally:
         probe.unlink(missing_ok=True)
     _check_space(folder, settings.min_free_mb)

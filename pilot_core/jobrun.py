@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import CancelToken
 from pilot_core.api.communicator import JobUpdate
 from pilot_core.api.events import JobState, Outcome, TaskInfo
 from pilot_core.cleanup import remove_tree
+from pilot_core.commands import DEBUG_INTERVAL, Commands
 from pilot_core.delivery import Delivery
 from pilot_core.errors import Cancelled, HandledError, PilotErrorCode
 from pilot_core.heartbeat import Heartbeat
@@ -113,8 +114,17 @@ class JobRun:
         self._dir: Path | None = None
         self._journal = SteadyJournal(_journal_failure(self._verdict, self._log))
         self._metadata: dict[str, Any] = {}
-        self._known_commands = {"tobekilled", "alreadydone"}
-        """What is done, or was logged as not known: a server repeats itself with every update."""
+        self._soft = CancelToken()
+        """Cancelled when the server wants the payload asked to end."""
+        self._payload_run: PayloadRun | None = None
+        self._commands = Commands(
+            clock=services.clock,
+            log=job_logger(job.id, "job"),
+            clean=services.redactor.clean,
+            where=self._where,
+            soft_kill=lambda: self._soft.cancel("the server wants the payload to come to its end (softkill)"),
+            debug=job.debug,
+        )
         self._transfers = JobTransfers(job, services)
         self._remote = RemoteInputs()
         catalogue = self._transfers.catalogue if services.queue.register_outputs else None
@@ -145,7 +155,8 @@ class JobRun:
 
     def run(self) -> JobOutcome:
         """Run the job to its end; what goes wrong is in the outcome and in the report."""
-        self._heartbeat.start(self._update, self._heard)
+        self._heartbeat.pace(DEBUG_INTERVAL if self._commands.watched else None)
+        self._heartbeat.start(self._beat, self._heard)
         job_log: JobLog | None = None
         try:
             with self._judged("pilot"):
@@ -314,10 +325,11 @@ class JobRun:
             missing = [file for file in self.job.inputs if not is_there(payload_dir / plain_name(file.lfn))]
             self._remote = self._transfers.remote_inputs(missing, cancel=self._cancel)
         run = PayloadRun(self.job, self._services, payload_dir, self._journal, self._log, remote=self._remote)
+        run.soft, self._payload_run = self._soft, run
         with self._secrets_in(payload_dir):
             result = run.run(cancel=self._cancel, running=self._running)
         self._verdict.payload = result
-        if self._cancel.cancelled:
+        if self._cancel.cancelled and run.limit is None:
             self._verdict.fail("payload", self._cancel_code, self._cancel.reason)
         else:
             run.judge(result, self._verdict)
@@ -344,8 +356,12 @@ class JobRun:
 
     # -- telling the server --------------------------------------------------------------------------------------
 
+    def _beat(self) -> JobUpdate:
+        """Return what a heartbeat tells, with what the server asked to see."""
+        return replace(self._update(), stdout=self._services.show(self._commands))
+
     def _update(self) -> JobUpdate:
-        """Return what the server is told now; called by the heartbeat too."""
+        """Return what the server is told now."""
         services, result = self._services, self._verdict.payload
         return JobUpdate(
             job_id=self.job.id,
@@ -370,10 +386,15 @@ class JobRun:
             return
         if answer.kill:
             self.cancel("the server wants the job ended (tobekilled)", PilotErrorCode.PANDAKILL)
-        for command in answer.commands:
-            if command not in self._known_commands:
-                self._known_commands.add(command)
-                self._log.info("the server's command %r is not known to this pilot and is ignored", command)
+        news = self._commands.heard(answer.commands)
+        self._heartbeat.pace(DEBUG_INTERVAL if self._commands.watched else None)
+        if news:
+            self._heartbeat.announce()
+
+    def _where(self) -> tuple[Path | None, tuple[int, int] | None]:
+        """Return where the payload is, for the server's eyes: its directory, and its uppermost process."""
+        run = self._payload_run
+        return self._dir / "payload" if self._dir else None, run.process if run else None
 
     def _report(self) -> bool:
         """Send the final report until it is acknowledged; keep it as a file if that cannot be had."""

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import CancelToken, Deadline
 from pilot_core.api.events import FinishedPayload, PayloadCommand
-from pilot_core.api.executor import PayloadSpec
-from pilot_core.errors import ExecutorError, PilotErrorCode
+from pilot_core.api.executor import OnThisMachine, PayloadSpec
+from pilot_core.api.watchdog import Watched
+from pilot_core.errors import Cancelled, ExecutorError, PilotErrorCode
 from pilot_core.payload import argument_vector, environment
 from pilot_core.remote_io import RemoteInputs
 from pilot_core.reporting import Failure, Verdict, payload_failure
+from pilot_core.watching import Watch
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from pilot_core.api.executor import Payload, PayloadResult
+    from pilot_core.api.executor import Payload, PayloadHandle, PayloadResult
     from pilot_core.api.job import Job
     from pilot_core.journal import SteadyJournal
     from pilot_core.services import Services
@@ -58,11 +60,18 @@ class PayloadRun:
         self._journal = journal
         self._log = log
         self._remote = remote or RemoteInputs()
+        self.soft = CancelToken()
+        """Cancelled when the payload is to be asked to end, and judged by what it makes of that."""
+        self.process: tuple[int, int] | None = None
+        """Pid and start time of the process below which the payload's live, once it runs on this machine."""
+        self.limit: Failure | None = None
+        """The limit that the payload passed, if it was ended for that."""
 
     def run(self, *, cancel: CancelToken, running: Callable[[], None]) -> PayloadResult:
         """Start the payload, call `running`, and wait for the end of all its processes.
 
-        When the job is called off meanwhile, the payload is ended. Raises `HandledError` if it cannot be started.
+        When the job is called off meanwhile, or a watchdog finds a limit passed, the payload is ended. Raises
+        `HandledError` if it cannot be started.
         """
         executor = self._services.executor
         deadline = Deadline.after(self._services.clock, PREPARATION_LIMIT)
@@ -70,19 +79,26 @@ class PayloadRun:
         argv = [self._services.redactor.clean(word) for word in spec.argv]
         self._journal.record("payload-starting", argv=argv, shell=self._services.queue.shell)
         cancel.raise_if_cancelled()
+        if self.soft.cancelled:
+            raise Cancelled(self.soft.reason, error_code=PilotErrorCode.PANDAKILL)
         handle = executor.start(spec, cancel=cancel, deadline=deadline)
         self._journal.record("payload-started", handle=handle.to_json())
         self._log.info("the payload runs: %.1000s", shlex.join(spec.argv))
         # a job that was called off just now has to end its payload, and so to find it
         found_by = Deadline.after(self._services.clock, END_PATIENCE)
         payload = executor.attach(handle, cancel=CancelToken(), deadline=found_by)
+        if isinstance(payload, OnThisMachine):
+            self.process = payload.process
+        watch = self._watch(handle)
         try:
             running()
-            result = self._await(payload, cancel, spec.kill_grace)
+            watch.start()
+            result = self._await(payload, cancel, spec.kill_grace, watch)
         except BaseException:
             payload.end("the pilot cannot wait for it")
             raise
         finally:
+            watch.stop()
             payload.close()
         self._journal.record("payload-ended", result=asdict(result))
         self._tell(result)
@@ -90,8 +106,15 @@ class PayloadRun:
 
     def judge(self, result: PayloadResult, verdict: Verdict) -> None:
         """Say how the payload failed, if it did; the experiment's plugins may know better."""
+        if self.limit is not None:
+            verdict.failures.append(self.limit)
+            return
         failure = payload_failure(result)
         if failure is None:
+            return
+        if self.soft.cancelled and result.signal is not None:
+            message = f"{failure.message}; {self.soft.reason}"
+            verdict.fail("payload", PilotErrorCode.PANDAKILL, message)
             return
         failure = self._with_advice(failure, result)
         diagnosis = self._services.hooks.diagnose_failure(self._finished(result))
@@ -144,16 +167,49 @@ class PayloadRun:
             kill_grace=queue.kill_grace_seconds,
         )
 
-    def _await(self, payload: Payload, cancel: CancelToken, grace: float) -> PayloadResult:
-        """Wait for the payload's end, or end it when the job is called off."""
+    def _watch(self, handle: PayloadHandle) -> Watch:
+        """Return what holds the payload to its limits."""
+        services, started = self._services, self._services.clock.monotonic()
+
+        def look() -> Watched:
+            return Watched(
+                job=self._job,
+                handle=handle,
+                job_dir=self._directory,
+                started=started,
+                now=services.clock.monotonic(),
+                queue=services.queue,
+                wall=services.clock.wall(),
+                pilot_started=services.started,
+                process=self.process,
+            )
+
+        return Watch(services.watchdogs, clock=services.clock, look=look, log=self._log)
+
+    def _await(self, payload: Payload, cancel: CancelToken, grace: float, watch: Watch) -> PayloadResult:
+        """Wait for the payload's end, or end it when the job is called off or a limit was passed."""
         clock = self._services.clock
-        clock.wait(payload, cancel)
-        if cancel.cancelled:
-            self._log.warning("ending the payload: %s", cancel.reason)
-            payload.end(cancel.reason)
+        clock.wait(payload, cancel, self.soft, watch.violated)
+        reason = self._reason_to_end(cancel, watch)
+        if reason and not clock.wait(payload, until=clock.monotonic()):
+            violation = watch.violation
+            if violation is not None and not cancel.cancelled:
+                message = self._services.redactor.clean(violation.message)
+                self.limit = Failure(task="payload", code=int(violation.error_code), message=message)
+            self._log.warning("ending the payload: %s", reason)
+            self._journal.record("payload-ending", reason=reason)
+            payload.end(reason)
+            watch.stop()
             if not clock.wait(payload, until=clock.monotonic() + grace + END_PATIENCE):
                 raise ExecutorError(f"the payload has not ended {grace + END_PATIENCE:.0f} s after it was asked to")
         return payload.result()
+
+    def _reason_to_end(self, cancel: CancelToken, watch: Watch) -> str:
+        """Return why the payload has to end; empty if it has ended by itself."""
+        for token, words in ((cancel, ""), (watch.violated, "it passed a limit: "), (self.soft, "")):
+            if token.cancelled:
+                return self._services.redactor.clean(f"{words}{token.reason}")
+        return ""
 
     def _with_advice(self, failure: Failure, result: PayloadResult) -> Failure:
         """Return a failure that says what to do about it, where that can be known."""

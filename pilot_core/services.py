@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pilot_core.api.cancel import CancelToken, Deadline
 from pilot_core.api.catalog import HearsTransfers
+from pilot_core.commands import Commands
 from pilot_core.payload import fetch_transformation
 from pilot_core.staging import Limits
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pilot_core.logs import Redactor
     from pilot_core.plugins import Hooks
     from pilot_core.staging import Backends, InTurn, Space
+    from pilot_core.watching import NamedWatchdog
 
 __all__ = ["Services"]
 
@@ -51,17 +53,14 @@ class Services:
     """Seconds for which the final report is tried."""
     last_budget: float = 10.0
     """Seconds for which it is tried once the pilot was told to end."""
+    watchdogs: tuple[NamedWatchdog, ...] = ()
+    """The limits to which payloads are held."""
+    started: float | None = None
+    """Monotonic time of the pilot's start."""
+    show: Callable[[Commands], str] = Commands.text
+    """What gathers the text that a server asked to see."""
     keep: bool = False
     """Keep the job's directory."""
-    fetch: Callable[..., str] = fetch_transformation
-    """What brings the program of a job, with that function's arguments."""
-
-    def close(self) -> None:
-        """Let go of the executor, and of what a catalogue has still to tell others, for a moment at the longest."""
-        catalog: object = self.catalog
-        if isinstance(catalog, HearsTransfers):
-            catalog.settle(cancel=CancelToken(), deadline=Deadline.after(self.clock, SETTLE_SECONDS))
-        self.executor.close()
     limits: Limits = field(default_factory=Limits)
     """What bounds a job's transfers."""
     catalog: ReplicaCatalog | None = None
@@ -72,3 +71,12 @@ class Services:
     """Hears how far a job's transfers are: a terminal's bars. Plugins hear of it by their hook."""
     in_turn: InTurn | None = None
     """Files are moved one after the other, in this order: in a replay."""
+    fetch: Callable[..., str] = fetch_transformation
+    """What brings the program of a job, with that function's arguments."""
+
+    def close(self) -> None:
+        """Let go of the executor, and of what a catalogue has still to tell others, for a moment at the longest."""
+        catalog: object = self.catalog
+        if isinstance(catalog, HearsTransfers):
+            catalog.settle(cancel=CancelToken(), deadline=Deadline.after(self.clock, SETTLE_SECONDS))
+        self.executor.close()

@@ -61,7 +61,7 @@ def start(tmp_path):
         context = Context(clock=CLOCK, log=logging.getLogger("test"), work_dir=tmp_path, extra={"spawner": spawner})
         executor = provider.factory(NoSettings(), context)
 
-        def start(parameters, then=lambda: None, redactor=None):
+        def start(parameters, then=lambda: None, redactor=None, watchdogs=()):
             meddlers.append(Meddler(executor, then))
             services = SimpleNamespace(
                 executor=meddlers[-1],
@@ -72,6 +72,8 @@ def start(tmp_path):
                 own_environment={"PATH": os.environ["PATH"]},
                 ca_file=None,
                 fetch=fetch_transformation,
+                watchdogs=watchdogs,
+                started=CLOCK.monotonic(),
             )
             job = Job(id=7, transformation="/bin/sh", parameters=parameters)
             return PayloadRun(job, services, tmp_path / "payload", journal, job_logger(7, "job"))

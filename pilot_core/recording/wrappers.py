@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from pilot_core.api.executor import OnThisMachine
 from pilot_core.errors import HandledError
 from pilot_core.plugins import Hooks
 from pilot_core.recording.values import encode
@@ -180,6 +181,8 @@ class _WatchedPayload:
         self._inner = inner
         self._audience = audience
         self._job = job
+        if isinstance(inner, OnThisMachine):
+            self.process = inner.process
 
     def fileno(self) -> int:
         return self._inner.fileno()
@@ -338,9 +341,6 @@ class WatchedHooks(Hooks):
         self._audience.event("transfer", attempt=attempt.to_json())
         self._inner.transfer_attempted(attempt)
 
-    def heartbeat(self, update: JobUpdate, answer: ServerAnswer | None) -> None:
-        """See `Hooks.heartbeat`; the communicator's calls say it already."""
-        self._inner.heartbeat(update, answer)
     def hears_progress(self) -> bool:
         """See `Hooks.hears_progress`."""
         return self._inner.hears_progress()
@@ -349,6 +349,9 @@ class WatchedHooks(Hooks):
         """See `Hooks.transfer_progress`; how fast a transfer was is in no recording."""
         self._inner.transfer_progress(progress)
 
+    def heartbeat(self, update: JobUpdate, answer: ServerAnswer | None) -> None:
+        """See `Hooks.heartbeat`; the communicator's calls say it already."""
+        self._inner.heartbeat(update, answer)
 
     @contextmanager
     def _errors(self, hook: str, job: Job) -> Iterator[None]:
