@@ -158,8 +158,9 @@ class WebAnswer:
         """Give the connection back if the body was read to its end, or the rest is here already; else close it."""
         if self._closed:
             return
+        whole = self._keep is not None and self._exhausted()
         self._closed = True
-        if self._keep is not None and self._exhausted():
+        if self._keep is not None and whole:
             self._keep(self._wire)
         else:
             self._wire.close()

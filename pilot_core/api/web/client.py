@@ -108,6 +108,7 @@ class WebClient:
         key = (address.origin, identity)
         while True:
             wire = self._pool.take(key) or self._dialer.open(address, request.certificate, identity, patience)
+            wire.begin(patience.what)
             try:
                 return self._exchanged(wire, request, address, key, patience)
             except ConnectionLost:

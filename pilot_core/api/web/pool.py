@@ -38,7 +38,7 @@ class Pool:
                     return None
                 since, wire = idle.pop()
             if self._clock.monotonic() - since < LONGEST_IDLE and wire.quiet():
-                wire.begin_again()
+                wire.used = True
                 return wire
             wire.close()
 

@@ -33,6 +33,8 @@ class Wire:
     def __init__(self, channel: socket.socket, what: str) -> None:
         self.what = what
         """The other side, for messages."""
+        self.asked = what
+        """The file of the present request, for messages."""
         self.used = False
         """Whether an earlier request was answered on it: then it may be closed already."""
         self.heard = False
@@ -46,9 +48,9 @@ class Wire:
         """Return the descriptor that is readable when there is something to receive."""
         return self._socket.fileno()
 
-    def begin_again(self) -> None:
-        """Make ready for another request on a connection that was answered on."""
-        self.used, self.heard = True, False
+    def begin(self, asked: str) -> None:
+        """Make ready for a request about a file."""
+        self.asked, self.heard = asked, False
 
     def close(self) -> None:
         """Close the connection, without a farewell."""
@@ -94,7 +96,7 @@ class Wire:
             spare = memoryview(bytearray(GLANCE))
             count = self._receive(spare)
             if count == 0:
-                raise ConnectionLost(f"{self.what}: closed the connection while it was being sent to")
+                raise ConnectionLost(f"{self.asked}: {self.what} closed the connection while it was being sent to")
             self._keep(spare[: count or 0])
         return bool(self._ahead)
 
@@ -183,5 +185,5 @@ class Wire:
     def _lost(self, error: OSError) -> HandledError:
         """Return what an error of the connection amounts to."""
         if isinstance(error, ssl.SSLError):
-            return tls_error(error, self.what)
-        return ConnectionLost(f"{self.what}: the connection broke: {error.strerror or error}")
+            return tls_error(error, f"{self.asked}: {self.what}")
+        return ConnectionLost(f"{self.asked}: the connection to {self.what} broke: {error.strerror or error}")

@@ -115,9 +115,14 @@ class Connection:
 
 
 class ScriptedHttp:
-    """Calls `script` with each connection, in a thread of its own; use it in a `with` block."""
+    """Calls `script` with each connection, in a thread of its own; use it in a `with` block.
 
-    def __init__(self, script: Callable[[Connection], None], *, tls: ssl.SSLContext | None = None) -> None:
+    `port` is where another one was before: a server that was restarted.
+    """
+
+    def __init__(
+        self, script: Callable[[Connection], None], *, tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
         self._script = script
         self._tls = tls
         self._lock = threading.Lock()
@@ -126,7 +131,7 @@ class ScriptedHttp:
         self._threads: list[threading.Thread] = []
         self.asked: list[Asked] = []
         """The heads of all requests, in the order in which they came."""
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://{'localhost' if tls else '127.0.0.1'}:{self.port}"

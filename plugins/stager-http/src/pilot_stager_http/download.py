@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pilot_core import BackendUnavailable, Incoming, TransferResult, TransientError
 from pilot_core.api.web import ConnectionLost
 from pilot_stager_http.digests import digests
+from pilot_stager_http.look import check_is_file, looks_like_a_file, may_know_no_digest
 from pilot_stager_http.storage import Question
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Download:
         """Fetch the file; raises as `StageIn.fetch`."""
         with ExitStack() as opened:
             answer = opened.enter_context(self._answer(0))
+            if not self._request.checksum and self._request.size is None and not looks_like_a_file(answer):
+                check_is_file(self._storage, self._file, self._limits)
             incoming = opened.enter_context(self._incoming(answer))
             while True:
                 cut_at = incoming.received
@@ -59,23 +62,24 @@ class Download:
 
     def _incoming(self, answer: WebAnswer) -> Incoming:
         """Return what takes the file; without a checksum of the catalogue, one that wants the storage's own."""
-        request = self._request
         told = digests(answer.headers)
-        if not request.checksum and told:
-            request = replace(request, checksum=str(told.get("adler32") or next(iter(told.values()))))
-        return Incoming(request, cancel=self._limits.cancel, deadline=self._limits.deadline)
+        if not self._request.checksum and told:
+            best = told.get("adler32") or next(iter(told.values()))
+            self._request = replace(self._request, checksum=str(best))
+        return Incoming(self._request, cancel=self._limits.cancel, deadline=self._limits.deadline)
 
     def _answer(self, start: int) -> WebAnswer:
         """Ask for the file from a byte on; returns an answer with status 200 or 206."""
         headers = {} if self._request.checksum else {"Want-Digest": "adler32"}
         if start:
-            headers["Range"] = f"bytes={start}-"
+            # XRootD 5.5 answers a range without an end with no bytes at all
+            headers["Range"] = f"bytes={start}-{'' if self._size is None else self._size - 1}"
             if self._validator:
                 headers["If-Range"] = self._validator
         question = Question(method="GET", file=self._file, headers=headers)
         answer = self._storage.ask(question, self._limits)
-        if answer.status == 416 and start:  # it is shorter now
-            answer.close()
+        if (start and answer.status == 416) or ("Want-Digest" in headers and may_know_no_digest(answer.status)):
+            answer.close()  # it is shorter now, or its checksum cannot be told
             question = replace(question, headers={})
             answer = self._storage.ask(question, self._limits)
         if answer.status not in ({200, 206} if "Range" in question.headers else {200}):

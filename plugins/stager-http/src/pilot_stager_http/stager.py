@@ -6,14 +6,15 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from pilot_core import ConfigError, FileStat, SourceNotFound
-from pilot_stager_http.digests import digests
 from pilot_stager_http.download import Download
+from pilot_stager_http.look import check_is_file, seen
 from pilot_stager_http.names import RemoteFile
 from pilot_stager_http.storage import Limits, Question, Storage
 from pilot_stager_http.upload import Upload
 
 if TYPE_CHECKING:
     from pilot_core import CancelToken, Context, Deadline, FetchRequest, StoreRequest, TransferResult
+    from pilot_stager_http.look import Seen
     from pilot_stager_http.settings import Settings
 
 __all__ = ["HttpStager"]
@@ -47,24 +48,27 @@ class HttpStager:
     def stat(self, url: str, *, cancel: CancelToken, deadline: Deadline) -> FileStat:
         """Ask for size and adler32 with a HEAD; raises `SourceNotFound`."""
         file, limits = self._begun(url, cancel, deadline)
-        question = Question(method="HEAD", file=file, headers={"Want-Digest": "adler32"})
-        with self._storage.ask(question, limits) as answer:
-            if answer.status != 200:
-                raise self._storage.refusal(question, answer)
-            if answer.length is None:
-                raise SourceNotFound(f"{file.what}: the storage tells no size: it is no file")
-            told = digests(answer.headers)
-        checksum = told.get("adler32") or next(iter(told.values()), None)
-        return FileStat(size=answer.length, checksum=str(checksum or ""))
+        found = self._seen(file, limits, checksum="adler32")
+        checksum = found.checksums.get("adler32") or next(iter(found.checksums.values()), None)
+        return FileStat(size=found.size or 0, checksum=str(checksum or ""))
 
     def remove(self, url: str, *, cancel: CancelToken, deadline: Deadline) -> None:
         """Delete a file, after a look whether it is one: WebDAV deletes folders with all that is in them."""
-        self.stat(url, cancel=cancel, deadline=deadline)
         file, limits = self._begun(url, cancel, deadline)
+        self._seen(file, limits, checksum="")
         question = Question(method="DELETE", file=file, writing=True)
         with self._storage.ask(question, limits) as answer:
             if answer.status not in {200, 202, 204}:
                 raise self._storage.refusal(question, answer)
+
+    def _seen(self, file: RemoteFile, limits: Limits, *, checksum: str) -> Seen:
+        """Return what the storage says of a file; raises `SourceNotFound` if it is none."""
+        found = seen(self._storage, file, limits, checksum=checksum)
+        if found.size is None:
+            raise SourceNotFound(f"{file.what}: the storage tells no size of it")
+        if not found.plain:
+            check_is_file(self._storage, file, limits)
+        return found
 
     def _begun(
         self, url: str, cancel: CancelToken, deadline: Deadline, *, writing: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from pilot_core import (
 )
 from pilot_core.api.web import WebBody
 from pilot_stager_http.digests import WIRE_NAMES, digests
+from pilot_stager_http.look import seen
 from pilot_stager_http.storage import Limits, Question
 
 if TYPE_CHECKING:
@@ -170,30 +171,29 @@ class Upload:
 
     # -- afterwards --------------------------------------------------------------------------------------------------
 
-    def _compare(self, told: dict[str, Checksum], size: int, checksum: Checksum) -> None:
+    def _compare(self, told: Mapping[str, Checksum], size: int, checksum: Checksum) -> None:
         """Compare what was stored with what the storage says of it; raises `ChecksumMismatch`."""
-        found = told.get(checksum.name)
-        if found is None:
-            headers = {"Want-Digest": WIRE_NAMES[checksum.name]} if self._settings.verify == "checksum" else {}
-            question = Question(method="HEAD", file=self._file, address=self._target, headers=headers, writing=True)
-            with self._storage.ask(question, self._limits) as answer:
-                if answer.status in {404, 410}:
-                    raise TransientError(
-                        f"{self._file.what}: was stored, and is not there", error_code=PilotErrorCode.STAGEOUTFAILED
-                    )
-                if answer.status != 200:
-                    raise self._storage.refusal(question, answer)
-                if answer.length is not None and answer.length != size:
-                    raise SizeMismatch(
-                        f"{self._file.what}: {answer.length} bytes are there, {size} were stored",
-                        error_code=_CODES.get(checksum.name),
-                    )
-                found = digests(answer.headers).get(checksum.name)
-        if found is not None and found != checksum and self._settings.verify == "checksum":
+        wanted = checksum.name if self._settings.verify == "checksum" else ""
+        if wanted not in told:
+            told = self._told_now(size, wanted, _CODES.get(checksum.name))
+        found = told.get(wanted)
+        if found is not None and found != checksum:
             raise ChecksumMismatch(
                 f"{self._file.what}: the storage says {found}, {checksum} was stored",
                 error_code=_CODES.get(checksum.name),
             )
+
+    def _told_now(self, size: int, wanted: str, code: PilotErrorCode | None) -> Mapping[str, Checksum]:
+        """Ask for the checksums of what was stored, and see that it has the right size."""
+        try:
+            found = seen(self._storage, self._file, self._limits, checksum=wanted, address=self._target, writing=True)
+        except SourceNotFound:
+            text = f"{self._file.what}: was stored, and is not there"
+            raise TransientError(text, error_code=PilotErrorCode.STAGEOUTFAILED) from None
+        if found.size is not None and found.size != size:
+            text = f"{self._file.what}: {found.size} bytes are there, {size} were stored"
+            raise SizeMismatch(text, error_code=code)
+        return found.checksums
 
     def _move(self) -> None:
         """Give the stored file its name."""
