@@ -1,8 +1,8 @@
 """A real Ceph object gateway (S3) on loopback: one monitor, one object store in memory, one `radosgw`.
 
 It checks signatures and digests, which imitations of S3 do not. Needs the Debian packages `ceph-mon`, `ceph-osd`,
-`radosgw` and `ceph-common`; ready in two seconds. What is stored stays in the memory of `ceph-osd`, removed
-objects too (the gateway collects them hours later), so keep the data small.
+`radosgw` and `ceph-common`; ready in two seconds. What is stored stays in the memory of `ceph-osd` until a few seconds
+after it was removed, so keep the data small.
 """
 
 from __future__ import annotations
@@ -77,6 +77,10 @@ rgw thread pool size = 32
 # a multipart upload of small parts is a test's upload
 rgw multipart min part size = {part}
 debug rgw = 0
+# removed objects leave the memory soon
+rgw gc obj min wait = 1
+rgw gc processor period = 2
+rgw gc processor max time = 2
 """
 
 _CAPABILITIES: Mapping[str, tuple[str, ...]] = {
