@@ -46,6 +46,7 @@ class Heartbeat:
         self._clock = clock
         self._interval = interval
         self._log = log
+        self._pace: float | None = None
         self._called_off = CancelToken()
         self._lock = threading.Lock()
         self._news = Event()
@@ -69,6 +70,10 @@ class Heartbeat:
         with self._lock:
             self._pending = True
             self._news.set()
+
+    def pace(self, seconds: float | None) -> None:
+        """Send more often than the interval says, every `seconds`; None = no more. For who hears the answers."""
+        self._pace = seconds
 
     def stop(self, patience: float) -> None:
         """Send what was announced and end; waits for that at most `patience` seconds, then calls it off.
@@ -110,7 +115,9 @@ class Heartbeat:
                 if self._ending:
                     return False
                 news = self._news
-            pause = self._interval if self._taken else min(self._interval, AFTER_FAILURE)
+            pause = min(
+                [self._interval, *([] if self._taken else [AFTER_FAILURE]), *([self._pace] if self._pace else [])]
+            )
             if not self._clock.wait(news, until=self._last + pause):
                 return True
 

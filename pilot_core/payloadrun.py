@@ -16,7 +16,6 @@ from pilot_core.errors import Cancelled, ExecutorError, PilotErrorCode
 from pilot_core.payload import argument_vector, environment
 from pilot_core.remote_io import RemoteInputs
 from pilot_core.reporting import Failure, Verdict, payload_failure
-from pilot_core.watching import Watch
 
 if TYPE_CHECKING:
     import logging
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from pilot_core.api.job import Job
     from pilot_core.journal import SteadyJournal
     from pilot_core.services import Services
+    from pilot_core.watching import Watch
 
 __all__ = ["PREPARATION_LIMIT", "STDERR", "STDOUT", "PayloadRun"]
 
@@ -184,14 +184,14 @@ class PayloadRun:
                 process=self.process,
             )
 
-        return Watch(services.watchdogs, clock=services.clock, look=look, log=self._log)
+        return services.watch(services.watchdogs, clock=services.clock, look=look, log=self._log)
 
     def _await(self, payload: Payload, cancel: CancelToken, grace: float, watch: Watch) -> PayloadResult:
         """Wait for the payload's end, or end it when the job is called off or a limit was passed."""
         clock = self._services.clock
         clock.wait(payload, cancel, self.soft, watch.violated)
         reason = self._reason_to_end(cancel, watch)
-        if reason and not clock.wait(payload, until=clock.monotonic()):
+        if reason:
             violation = watch.violation
             if violation is not None and not cancel.cancelled:
                 message = self._services.redactor.clean(violation.message)

@@ -12,6 +12,7 @@ from pilot_core.api.catalog import HearsTransfers
 from pilot_core.commands import Commands
 from pilot_core.payload import fetch_transformation
 from pilot_core.staging import Limits
+from pilot_core.watching import Watch
 
 if TYPE_CHECKING:
     from pilot_core.api.catalog import ReplicaCatalog
@@ -55,6 +56,8 @@ class Services:
     """Seconds for which it is tried once the pilot was told to end."""
     watchdogs: tuple[NamedWatchdog, ...] = ()
     """The limits to which payloads are held."""
+    watch: Callable[..., Watch] = Watch
+    """What has them look, with that class's arguments."""
     started: float | None = None
     """Monotonic time of the pilot's start."""
     show: Callable[[Commands], str] = Commands.text

@@ -74,7 +74,7 @@ class Watch:
         """The limit that was passed; set before `violated`."""
         self._dogs = dogs
         self._clock = clock
-        self._look = look
+        self.look = look
         self._log = log
         self._stop = Event()
         self._started = clock.monotonic()
@@ -88,6 +88,11 @@ class Watch:
     def stop(self) -> None:
         """End; a look that is under way comes to nothing."""
         self._stop.set()
+
+    def passed(self, violation: Violation) -> None:
+        """Take a limit for passed."""
+        self.violation = violation
+        self.violated.cancel(violation.message)
 
     def _run(self) -> None:
         self._take([dog for dog in self._dogs if dog.made])
@@ -113,14 +118,13 @@ class Watch:
         """Have all look whose time has come; True when the watch is over."""
         now = self._clock.monotonic()
         due = [dog for dog, when in self._due.items() if when <= now]
-        watched = self._look() if due else None
+        watched = self.look() if due else None
         for dog in due:
             found = self._check(dog, watched) if watched else None
             if self._stop.is_set():
                 return True
             if found is not None:
-                self.violation = found
-                self.violated.cancel(found.message)
+                self.passed(found)
                 return True
         return False
 

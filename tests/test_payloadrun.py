@@ -18,6 +18,7 @@ from pilot_core.payload import fetch_transformation
 from pilot_core.payloadrun import PayloadRun
 from pilot_core.plugins import Hooks
 from pilot_core.supervision import Spawner
+from pilot_core.watching import Watch
 
 CLOCK = SystemClock()
 
@@ -73,6 +74,7 @@ def start(tmp_path):
                 ca_file=None,
                 fetch=fetch_transformation,
                 watchdogs=watchdogs,
+                watch=Watch,
                 started=CLOCK.monotonic(),
             )
             job = Job(id=7, transformation="/bin/sh", parameters=parameters)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.assembly import Assembly
 from pilot_core.logs import HIDDEN
+from pilot_core.recording.catalogs import WatchedCatalog
 from pilot_core.recording.recorder import Recorder, plain_settings
 from pilot_core.recording.values import encode
 from pilot_core.recording.wrappers import (
@@ -17,16 +19,19 @@ from pilot_core.recording.wrappers import (
     WatchedHooks,
     error_of,
 )
+from pilot_core.watching import Watch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pilot_core.api.cancel import CancelToken
+    from pilot_core.api.catalog import ReplicaCatalog
     from pilot_core.api.communicator import Communicator
     from pilot_core.api.credential import CredentialSource
     from pilot_core.api.executor import Executor
     from pilot_core.api.provider import Context
     from pilot_core.api.queue import Queue
+    from pilot_core.api.watchdog import Violation
     from pilot_core.pilot_settings import PilotSettings
     from pilot_core.plugins import Hooks, Loaded
     from pilot_core.services import Services
@@ -93,6 +98,11 @@ class RecordedAssembly(Assembly):
         """See `Assembly.backends`."""
         return WatchedBackends(super().backends(queue, context), self._recorder)
 
+    def catalog(self, queue: Queue, context: Context) -> ReplicaCatalog | None:
+        """See `Assembly.catalog`."""
+        made = super().catalog(queue, context)
+        return WatchedCatalog(made, self._recorder) if made is not None else None
+
     def services(self, queue: Queue, communicator: Communicator, context: Context) -> Services:
         """See `Assembly.services`."""
         services = super().services(queue, communicator, context)
@@ -107,4 +117,18 @@ class RecordedAssembly(Assembly):
             self._recorder.event("program", job=arguments[0].id, answer=program)
             return program
 
-        return replace(services, fetch=fetch)
+        return replace(services, fetch=fetch, watch=partial(_RecordedWatch, self._recorder))
+
+
+class _RecordedWatch(Watch):
+    """A watch whose finding is told of."""
+
+    def __init__(self, recorder: Recorder, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._recorder = recorder
+
+    def passed(self, violation: Violation) -> None:
+        """See `Watch.passed`."""
+        job, code = self.look().job.id, int(violation.error_code)
+        self._recorder.event("limit", job=job, code=code, message=violation.message)
+        super().passed(violation)

@@ -26,6 +26,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "payload-start": {"job": _NUMBER, "argv": _TEXTS},
         "payload-end": {"job": _NUMBER, "result": _TABLE},
         "payload-error": {"job": _NUMBER, "error": _TABLE},
+        "limit": {"job": _NUMBER, "code": _NUMBER, "message": _TEXT},
         "outputs": {"job": _NUMBER, "files": _LIST},
         "stager": {
             "hook": _TEXT,
@@ -37,6 +38,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "version": _TEXT,
         },
         "stager-call": {"stager": _TEXT, "method": _TEXT, "url": _TEXT},
+        "catalog-call": {"method": _TEXT, "files": _TEXT, "rse": _TEXT},
         "stager-error": {"hook": _TEXT, "name": _TEXT, "error": _TABLE},
     }
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -10,16 +11,19 @@ from pilot_core.api.queue import Queue
 from pilot_core.api.traffic import NOT_CONNECTED
 from pilot_core.assembly import Assembly
 from pilot_core.errors import BadInput
+from pilot_core.recording.catalogs import WatchedCatalog
 from pilot_core.recording.values import decode
 from pilot_core.recording.wrappers import WatchedBackends, WatchedExecutor, WatchedHooks
+from pilot_core.replay.catalogs import PlayedCatalog
 from pilot_core.replay.communicator import ReplayedCommunicator
 from pilot_core.replay.compare import Message
-from pilot_core.replay.played import PlayedBackends, PlayedExecutor, PlayedHooks, PlayedProgram
+from pilot_core.replay.played import PlayedBackends, PlayedExecutor, PlayedHooks, PlayedProgram, PlayedWatch, Results
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pilot_core.api.cancel import CancelToken, Deadline
+    from pilot_core.api.catalog import ReplicaCatalog
     from pilot_core.api.communicator import Communicator
     from pilot_core.api.credential import CredentialSource
     from pilot_core.api.events import JobState, Outcome, TaskInfo
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from pilot_core.services import Services
     from pilot_core.settings import Config
     from pilot_core.staging import Backends
+    from pilot_core.watching import NamedWatchdog
 
 __all__ = ["ReplayAssembly", "Stage"]
 
@@ -143,9 +148,27 @@ class ReplayAssembly(Assembly):
             return WatchedBackends(super().backends(queue, context), stage.script)
         return WatchedBackends(PlayedBackends(stage.recording, stage.cues, stage.clock), stage.script)
 
+    def watchdogs(self, queue: Queue, context: Context) -> tuple[NamedWatchdog, ...]:  # noqa: ARG002
+        """Return none: what limits were passed is recorded."""
+        return ()
+
+    def catalog(self, queue: Queue, context: Context) -> ReplicaCatalog | None:
+        """See `Assembly.catalog`."""
+        stage = self._stage
+        if not queue.catalog:
+            return None
+        made = super().catalog(queue, context) if stage.real else PlayedCatalog(stage.recording)
+        return WatchedCatalog(made, stage.script) if made is not None else None
+
     def services(self, queue: Queue, communicator: Communicator, context: Context) -> Services:
         """See `Assembly.services`."""
         services = replace(super().services(queue, communicator, context), in_turn=self._stage.script.in_turn)
+        services = replace(
+            services,
+            watch=partial(PlayedWatch, Results(self._stage.recording, "limit")),
+            # what the server saw was of its moment, and is not compared
+            show=lambda _: "",
+        )
         if self._stage.real:
             return services
         return replace(services, fetch=PlayedProgram(self._stage.recording, self._stage.cues))

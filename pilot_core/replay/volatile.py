@@ -34,6 +34,7 @@ VOLATILE: Sequence[Volatile] = (
     Volatile("max_rss max_rss_kb read_blocks written_blocks", "what the system measured"),
     Volatile("node node_id host_name", "the name of a machine"),
     Volatile("pilot_id batch_id", "names this pilot or its batch job"),
+    Volatile("stdout", "what a payload had printed by then", may_be_missing=True),
     Volatile("guid", "made anew for every output"),
     Volatile(
         "cpu_model n_logical_cpus logical_cpus n_sockets sockets cores_per_socket threads_per_core cpu_architecture "

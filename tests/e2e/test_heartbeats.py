@@ -108,14 +108,14 @@ def test_a_command_that_this_pilot_does_not_know_is_told_once(site):
     pilot = site.start()
     gate.wait()
     site.until(lambda: site.job(job).status == "running")
-    assert site.server.store.set_command(job, "softkill")[0]
-    pilot.until_says("softkill", "ignored")
+    assert site.server.store.set_command(job, "dance; rm -rf /")[0]
+    pilot.until_says("dance", "refused")
     known = len(beats(site, job))
     site.until(lambda: len(beats(site, job)) >= known + 2)
     gate.open()
     ended = pilot.wait()
     site.check_clean()
-    assert len([line for line in ended.lines if "softkill" in line]) == 1
+    assert len([line for line in ended.lines if "dance" in line]) == 1
     assert site.job(job).status == "finished"
 
 

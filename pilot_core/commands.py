@@ -1,0 +1,133 @@
+"""What a server tells a job's pilot to do with its answers: look at the job, be more talkative, end it softly.
+
+PanDA's server repeats a command with every answer for as long as it holds, so the answer of now is what counts: `debug`
+is over when an answer comes without it. What the pilot looked at goes out with the next update, in its `stdout`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from pilot_core.api.clock import Event
+from pilot_core.diagnostics import LONGEST, VERBS, Refused, answer, last_lines, verb_of
+from pilot_core.errors import HandledError
+
+if TYPE_CHECKING:
+    import logging
+    from pathlib import Path
+
+    from pilot_core.api.clock import Clock
+
+__all__ = ["DEBUG_INTERVAL", "Commands"]
+
+DEBUG_INTERVAL = 60.0
+"""Seconds between updates while the server looks on (Pilot 3: `debug_heartbeat`)."""
+PATIENCE = 10.0
+"""Seconds for looking at the job; a file system that hangs must not keep the heartbeats."""
+NOTHING = frozenset({"", "NULL", "tobekilled", "alreadydone"})
+"""Commands that say nothing, or that are heard elsewhere."""
+
+
+class Commands:
+    """The commands of one job's server. `heard` and `text` are called by the heartbeat's thread only."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        log: logging.LoggerAdapter[logging.Logger],
+        clean: Callable[[str], str],
+        where: Callable[[], tuple[Path | None, tuple[int, int] | None]],
+        soft_kill: Callable[[], None],
+        debug: bool,
+    ) -> None:
+        """`clean` takes secrets out of a text, `where` tells the payload's directory and its uppermost process, and
+        `soft_kill` asks the payload to end; `debug` = the job's description asks for it already."""
+        self._clock = clock
+        self._log = log
+        self._clean = clean
+        self._where = where
+        self._soft_kill = soft_kill
+        self._debug = debug
+        self._request = ""
+        """The verb and its arguments that the server wants to see the answer of."""
+        self._refused: tuple[str, ...] = ()
+        """What is still to be reported as refused."""
+        self._known: set[str] = set()
+        """What was logged: a server repeats itself with every update."""
+        self._busy: Event | None = None
+        """Set when the last look, which took too long, has come to its end."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether the server looks on, and so wants to hear more often."""
+        return self._debug or bool(self._request)
+
+    def heard(self, commands: Sequence[str]) -> bool:
+        """Do what an answer's commands say; True if there is something to tell the server now."""
+        before = (self._debug, self._request)
+        words = [command.strip() for command in commands if command.strip() not in NOTHING]
+        self._debug = "debug" in words and "debugoff" not in words
+        self._request = next((word for word in reversed(words) if verb_of(word)), "")
+        for word in words:
+            known = word in {"softkill", "debug", "debugoff"} or bool(verb_of(word))
+            if word not in self._known:
+                self._known.add(word)
+                if known:
+                    self._log.info("the server asks: %.250s", word)
+                else:
+                    self._log.warning("the server's command %.250r is refused: it is none of this pilot's", word)
+                    self._refused = (*self._refused, word)
+            if word == "softkill":
+                self._soft_kill()
+        return bool(self._refused) or (self.watched and before != (self._debug, self._request))
+
+    def text(self) -> str:
+        """Return what the next update shows the server; empty if it asked for nothing."""
+        lines = [
+            f"pilot-core refuses {word[:250]!r}: it knows {', '.join(VERBS)}, debug, debugoff, softkill, tobekilled"
+            for word in self._refused
+        ]
+        self._refused = ()
+        if self.watched:
+            lines.append(self._look())
+        return self._clean("\n".join(lines))[-LONGEST:]
+
+    def _look(self) -> str:
+        """Look at the job in a thread that nobody has to wait for."""
+        if self._busy is not None and not self._busy.is_set():
+            return "the job's directory still does not answer"
+        done, found = Event(), list[str]()
+        request, (folder, process) = self._request, self._where()
+
+        def look() -> None:
+            try:
+                found.append(self._shown(request, folder, process))
+            except Exception as error:  # noqa: BLE001  (it must not end without a word)
+                found.append(f"{type(error).__name__}: {error}")
+            finally:
+                done.set()
+
+        threading.Thread(target=look, name="diagnostics", daemon=True).start()
+        if self._clock.wait(done, until=self._clock.monotonic() + PATIENCE):
+            return found[0]
+        self._busy = done
+        return f"the job's directory has not answered within {PATIENCE:.0f} s"
+
+    def _shown(self, request: str, folder: Path | None, process: tuple[int, int] | None) -> str:
+        """Return what a request shows; without one it is the end of the payload's output."""
+        if folder is None:
+            return "the job has no directory yet"
+        try:
+            if request:
+                return answer(request, folder, process)
+            return last_lines(folder / "payload.stdout", folder)
+        except Refused as error:
+            if not request:
+                return ""  # no payload has run yet
+            self._log.warning("the server's command %.250r is refused: %s", request, error)
+            return f"pilot-core refuses {request[:250]!r}: {error}"
+        except HandledError as error:
+            return str(error)
