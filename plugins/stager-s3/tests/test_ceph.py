@@ -44,10 +44,10 @@ def adler(data):
     return f"adler32:{zlib.adler32(data):08x}"
 
 
-def once(call):
-    """Return a `progress` that makes a call when it is called first."""
+def once(call, after=0):
+    """Return a `progress` that makes a call once, when so many bytes are done."""
     calls = [call]
-    return lambda _: calls.pop()() if calls else None
+    return lambda done: calls.pop()() if calls and done >= after else None
 
 
 def head(storage, name="f.dat"):
@@ -315,6 +315,19 @@ def test_a_fetch_goes_on_after_the_server_was_restarted(bench, storage):
     result = bench.fetch(progress=once(restart), stager=bench.made(silence=1.0, tries=8), checksum=adler(LARGE))
     assert result.size == len(LARGE)
     assert bench.local.read_bytes() == LARGE
+
+
+def test_a_store_goes_on_after_the_server_was_restarted(bench, storage):
+    gateway = storage.site.gateway
+
+    def restart():
+        gateway.stop()
+        gateway.start()
+
+    result = bench.store(data=LARGE, progress=once(restart, after=8 * MIB))
+    assert storage.get("f.dat") == LARGE
+    assert result.checksum == adler(LARGE)
+    assert storage.names() == {"f.dat"}
 
 
 def test_keys_that_expire_in_mid_transfer_are_an_auth_error_or_renewed(bench, storage):
