@@ -26,6 +26,7 @@ _COMPARED: Mapping[str, tuple[str, ...]] = {
     "payload-end": ("job", "result"),
     "stager-call": ("method", "url", "stager", "answer", "error"),
     "stager-error": ("hook", "name", "error"),
+    "catalog-call": ("method", "files", "rse", "answer", "error"),
 }
 """The events that are compared, and what of them."""
 _SIDE_BY_SIDE: Mapping[str, tuple[str, ...]] = {

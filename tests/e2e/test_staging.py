@@ -1,0 +1,223 @@
+"""Jobs with files on real storages: inputs on XRootD, outputs on WebDAV, replicas of which the first is no good."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+import tarfile
+import zlib
+from dataclasses import replace
+
+import pytest
+
+from pilot_core.testing.recordings import assert_replays
+from pilot_core.testing.servers.nginx import NginxServer
+from pilot_core.testing.servers.xrootd import XrootdServer
+from pilot_core.testing.tls import TestAuthority
+
+pytestmark = pytest.mark.needs(
+    "bin:xrootd", "bin:nginx", "module:XRootD", "module:pilot_stager_http", "module:pilot_stager_xrootd"
+)
+
+CONTENT = bytes(range(256)) * 4096
+COMMAND = "cat in.dat in.dat > out.dat; echo done > small"
+
+
+def adler(data):
+    return f"{zlib.adler32(data):08x}"
+
+
+@pytest.fixture(scope="module")
+def xrootd():
+    with XrootdServer() as server:
+        yield server
+
+
+@pytest.fixture
+def nginx(tmp_path):
+    """A WebDAV server with TLS, whose certificate is the site's authority's."""
+    folder = tmp_path / "authority"
+    folder.mkdir()
+    authority = TestAuthority(folder)
+    with NginxServer(tmp_path / "nginx", certificate=authority.server_file()) as server:
+        server.ca_file = authority.ca_file
+        yield server
+
+
+class Grid:
+    """A site whose inputs lie on XRootD, at BAD and GOOD, and whose outputs go to WEB."""
+
+    def __init__(self, site, xrootd, nginx):
+        self.site = site
+        self.web = nginx.folder
+        self.folders = {rse: xrootd.folder / f"{site.queue}-{rse}" for rse in ("BAD", "GOOD")}
+        self.server = xrootd
+        for folder in self.folders.values():
+            folder.mkdir()
+            xrootd.give(folder)
+        site.settings = {
+            "read": ["BAD", "GOOD"],
+            "write": ["WEB"],
+            "storages": {
+                **{rse: {"url": f"{xrootd.url}/{folder.name}"} for rse, folder in self.folders.items()},
+                "WEB": {"url": nginx.url.replace("https:", "davs:")},
+            },
+            "environment": site.settings["environment"],
+        }
+        site.tables["stager.http"] = {"ca_file": nginx.ca_file}
+
+    def put(self, rse, content, name="in.dat"):
+        path = self.folders[rse] / name
+        path.write_bytes(content)
+        self.server.give(path)
+        return path
+
+    def submit(self, command=COMMAND, *words, **changes):
+        """Submit a job with the input `in.dat`, of which the server knows the content and no storage."""
+        (self.site.storage / "in.dat").write_bytes(CONTENT)
+
+        def spec(job):
+            return replace(job, files=tuple(replace(file, endpoint="") for file in job.files), **changes)
+
+        parameters = shlex.join(["-c", command, *words])
+        return self.site.submit("/bin/sh", parameters, inputs=["in.dat"], outputs=["out.dat", "small"], spec=spec)
+
+    def files(self, job_id):
+        """Return what the server was told of the job's files."""
+        return json.loads(self.site.job(job_id).report)
+
+    def ledger(self, log):
+        """Return the attempts as they are in the job's log."""
+        with tarfile.open(self.web / log) as tar:
+            member = next(name for name in tar.getnames() if name.endswith("/transfers.jsonl"))
+            return [json.loads(line) for line in tar.extractfile(member)]
+
+    def attempts(self, job_id):
+        """Return the attempts at files that the server was told of."""
+        return json.loads(self.site.job(job_id).metadata)["pilot"]["attempts"]
+
+
+@pytest.fixture
+def grid(site, xrootd, nginx):
+    return Grid(site, xrootd, nginx)
+
+
+def test_inputs_come_by_one_protocol_outputs_go_by_another_and_a_corrupt_replica_is_passed_over(grid):
+    grid.put("BAD", CONTENT[:-1] + b"?")
+    grid.put("GOOD", CONTENT)
+    job = grid.submit()
+    assert grid.site.run().code == 0
+    assert grid.site.job(job).status == "finished"
+    assert (grid.web / "out.dat").read_bytes() == CONTENT * 2
+    assert (grid.web / "small").read_bytes() == b"done\n"
+    files, attempts = grid.files(job), grid.attempts(job)
+    log = next(name for name in files if name.endswith(".job.log.tgz"))
+    for name in ("out.dat", "small", log):
+        data = (grid.web / name).read_bytes()
+        assert (files[name]["fsize"], files[name]["adler32"]) == (len(data), adler(data)), name
+        assert files[name]["endpoint"] == "WEB"
+        assert files[name]["surl"].endswith(f"/{name}")
+    told = [(one["lfn"], one["rse"], one["backend"], one["outcome"]) for one in attempts]
+    assert sorted(told) == sorted(
+        [
+            ("in.dat", "BAD", "xrootd", "ChecksumMismatch"),
+            ("in.dat", "GOOD", "xrootd", "ok"),
+            ("out.dat", "WEB", "http", "ok"),
+            ("small", "WEB", "http", "ok"),
+            (log, "WEB", "http", "ok"),
+        ]
+    )
+    assert [(one["lfn"], one["outcome"]) for one in grid.ledger(log)][:2] == [
+        ("in.dat", "ChecksumMismatch"),
+        ("in.dat", "ok"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "code", "outcomes"),
+    [
+        ({}, 1331, ["SourceNotFound"] * 2),
+        ({"BAD": CONTENT[:-1] + b"?", "GOOD": b"!" + CONTENT[1:]}, 1171, ["ChecksumMismatch"] * 2),
+        ({"BAD": CONTENT[:-1]}, 1171, ["SizeMismatch", "SourceNotFound"]),
+    ],
+)
+def test_a_job_whose_replicas_are_all_bad_fails_with_the_code_of_the_first(grid, replicas, code, outcomes):
+    for rse, content in replicas.items():
+        grid.put(rse, content)
+    job = grid.submit()
+    assert grid.site.run().code == 0
+    failed = grid.site.job(job)
+    assert (failed.status, int(failed.fields["pilot_error_code"])) == ("failed", code)
+    # the log is all that there is of it
+    [log] = grid.web.iterdir()
+    assert [one["outcome"] for one in grid.ledger(log.name)] == outcomes
+
+
+READER = """
+import sys
+from XRootD.client import File
+
+file = File()
+file.open(sys.argv[1])
+open("out.dat", "wb").write(file.read()[1])
+"""
+
+
+def test_a_payload_reads_from_xrootd_what_is_not_copied(grid):
+    grid.site.settings["direct_access_lan"] = True
+    grid.put("BAD", CONTENT)
+    reader = grid.site.folder / "reader.py"
+    reader.write_text(READER)
+    job = grid.submit(f"{sys.executable} {reader} $0; ls > small", "in.dat", transfer_type="direct")
+    assert grid.site.run().code == 0
+    assert grid.site.job(job).status == "finished"
+    assert (grid.web / "out.dat").read_bytes() == CONTENT
+    assert "in.dat" not in (grid.web / "small").read_text().split()
+    assert "PoolFileCatalog.xml" in (grid.web / "small").read_text().split()
+    [one] = [one for one in grid.attempts(job) if one["lfn"] == "in.dat"]
+    assert (one["outcome"], one["rse"], one["bytes"]) == ("remote-io", "BAD", 0)
+
+
+CATALOGUE = """
+from pilot_core import Provider, Replica, hookimpl
+
+
+class Shelf:
+    def __init__(self, *_):
+        pass
+
+    def replicas(self, files, *, cancel, deadline):
+        return {file.lfn: [Replica(url="WHERE/" + file.lfn, rse="GOOD")] for file in files}
+
+    def register(self, job, files, *, cancel, deadline):
+        pass
+
+
+@hookimpl
+def pilot_catalogs():
+    yield Provider(name="shelf", factory=Shelf)
+"""
+
+
+def test_what_a_catalogue_said_replays_without_it(grid, tmp_path):
+    grid.put("GOOD", CONTENT)
+    folder = tmp_path / "plugins"
+    info = folder / "shelf-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pilot-catalog-shelf\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[pilot_core.plugins.v1]\ncatalog.shelf = shelf\n")
+    where = grid.site.settings["storages"]["GOOD"]["url"]
+    (folder / "shelf.py").write_text(CATALOGUE.replace("WHERE", where))
+    grid.site.tables["plugins"] = {"paths": [str(folder)]}
+    grid.site.settings |= {"catalog": "shelf", "register_outputs": True}
+    job = grid.submit()
+    assert grid.site.run("--record", tmp_path / "recording").code == 0
+    assert grid.site.job(job).status == "finished"
+    shutil.rmtree(folder)
+    grid.server.stop()
+    try:
+        assert_replays(tmp_path / "recording")
+    finally:
+        grid.server.start()
