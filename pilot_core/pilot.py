@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pilot_core.api.clock import Clock
     from pilot_core.api.communicator import Acquired, Communicator
     from pilot_core.api.queue import Queue
+    from pilot_core.api.staging import StagingProgress
     from pilot_core.jobrun import JobOutcome
     from pilot_core.logs import Redactor
     from pilot_core.pilot_settings import PilotSettings
@@ -52,11 +53,13 @@ class Pilot:
         environment: Mapping[str, str],
         redactor: Redactor,
         assemble: Callable[..., Assembly] = Assembly,
+        progress: Callable[[StagingProgress], None] | None = None,
     ) -> None:
         self._settings = settings
         self._assembly = assemble(
             settings, config, clock=clock, spawner=spawner, environment=environment, redactor=redactor
         )
+        self._assembly.progress = progress
         self._clock = clock
         self._redactor = redactor
         self._log = logging.getLogger("pilot_core.pilot")

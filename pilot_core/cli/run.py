@@ -62,16 +62,26 @@ def run(arguments: argparse.Namespace, clock: Clock | None = None) -> int:
 
     spawner = Spawner.start(clock)
     try:
+        from pilot_core.cli.bars import shown_progress
         from pilot_core.logs import Redactor, set_up_logging
         from pilot_core.pilot import Pilot
 
         if arguments.record:
             return _recorded(arguments.record, settings, config, clock, spawner)
         redactor = Redactor()
-        set_up_logging(sys.stderr, settings.log_level, clock, redactor)
-        pilot = Pilot(settings, config, clock=clock, spawner=spawner, environment=os.environ, redactor=redactor)
-        pilot.handle_signals()
-        return pilot.run()
+        with shown_progress(sys.stderr, clock) as (stream, progress):
+            set_up_logging(stream, settings.log_level, clock, redactor)
+            pilot = Pilot(
+                settings,
+                config,
+                clock=clock,
+                spawner=spawner,
+                environment=os.environ,
+                redactor=redactor,
+                progress=progress,
+            )
+            pilot.handle_signals()
+            return pilot.run()
     finally:
         spawner.close()
 
@@ -80,26 +90,29 @@ def _recorded(folder: Path, settings: PilotSettings, config: Config, clock: Cloc
     """Run the pilot with a recorder around it; returns the exit code."""
     from functools import partial
 
+    from pilot_core.cli.bars import shown_progress
     from pilot_core.logs import set_up_logging
     from pilot_core.pilot import Pilot
     from pilot_core.recording import RecordedAssembly, Recorder
 
     recorder = Recorder(folder, clock)
     redactor = recorder.redactor()
-    set_up_logging(sys.stderr, settings.log_level, clock, redactor)
     code: int | None = HandledError.exit_code
     try:
-        pilot = Pilot(
-            settings,
-            config,
-            clock=clock,
-            spawner=spawner,
-            environment=os.environ,
-            redactor=redactor,
-            assemble=partial(RecordedAssembly, recorder),
-        )
-        pilot.handle_signals()
-        code = pilot.run()
+        with shown_progress(sys.stderr, clock) as (stream, progress):
+            set_up_logging(stream, settings.log_level, clock, redactor)
+            pilot = Pilot(
+                settings,
+                config,
+                clock=clock,
+                spawner=spawner,
+                environment=os.environ,
+                redactor=redactor,
+                assemble=partial(RecordedAssembly, recorder),
+                progress=progress,
+            )
+            pilot.handle_signals()
+            code = pilot.run()
     except HandledError as error:
         code = error.exit_code
         raise

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from pilot_core.api.clock import SystemClock
 from pilot_core.errors import BadInput, Cancelled, HandledError
@@ -16,6 +16,7 @@ from pilot_core.settings import Config, add_options, given_options
 
 if TYPE_CHECKING:
     from pilot_core.api.clock import Clock
+    from pilot_core.assembly import Assembly
     from pilot_core.onejob import OneJob, Order
     from pilot_core.supervision import Spawner
 
@@ -116,18 +117,24 @@ def run(arguments: argparse.Namespace, clock: Clock | None = None) -> int:
     if sys.platform != "linux" and not arguments.explain:
         raise HandledError("'pilot-core run-job' needs Linux 5.4 or newer; with --explain it works here too")
     clock = clock or SystemClock()
+    from pilot_core.cli.bars import shown_progress
+    from pilot_core.onejob import OneJob
+
     order = _order(arguments)
     config = Config.read(arguments.config, arguments.set)
     settings = config.section("pilot", PilotSettings, given_options(arguments, PilotSettings))
     settings.check_credential()
     if arguments.explain:
-        return _explain(_one_job(order, settings, config, clock, None), as_json=arguments.json)
+        return _explain(OneJob(_assembly(settings, config, clock, None, sys.stderr), order), as_json=arguments.json)
     # forked before threads exist and while this process is small: it forks the job's supervisor
     from pilot_core.supervision import Spawner
 
     spawner = Spawner.start(clock)
     try:
-        return _run(_one_job(order, settings, config, clock, spawner), as_json=arguments.json)
+        with shown_progress(sys.stderr, clock) as (stream, progress):
+            assembly = _assembly(settings, config, clock, spawner, stream)
+            assembly.progress = progress
+            return _run(OneJob(assembly, order), as_json=arguments.json)
     finally:
         spawner.close()
 
@@ -154,16 +161,16 @@ def _order(arguments: argparse.Namespace) -> Order:
     )
 
 
-def _one_job(order: Order, settings: PilotSettings, config: Config, clock: Clock, spawner: Spawner | None) -> OneJob:
-    """Put together what runs the job."""
+def _assembly(
+    settings: PilotSettings, config: Config, clock: Clock, spawner: Spawner | None, stream: TextIO
+) -> Assembly:
+    """Put together what runs the job, with the log on `stream`."""
     from pilot_core.assembly import Assembly
     from pilot_core.logs import Redactor, set_up_logging
-    from pilot_core.onejob import OneJob
 
     redactor = Redactor()
-    set_up_logging(sys.stderr, settings.log_level, clock, redactor)
-    assembly = Assembly(settings, config, clock=clock, spawner=spawner, environment=os.environ, redactor=redactor)
-    return OneJob(assembly, order)
+    set_up_logging(stream, settings.log_level, clock, redactor)
+    return Assembly(settings, config, clock=clock, spawner=spawner, environment=os.environ, redactor=redactor)
 
 
 def _explain(job: OneJob, *, as_json: bool) -> int:
