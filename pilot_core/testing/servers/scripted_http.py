@@ -79,6 +79,10 @@ class Connection:
             raise Gone
         return data
 
+    def rest(self) -> bytes:
+        """Read what the client sends until it closes the connection."""
+        return self._stream.read()
+
     def send(self, data: bytes, *, piece: int = 0) -> None:
         """Send bytes as they are; `piece` of them at a time, with pauses, if that is given."""
         for start in range(0, len(data), piece or len(data) or 1):

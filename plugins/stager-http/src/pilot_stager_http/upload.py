@@ -39,7 +39,7 @@ __all__ = ["Upload"]
 
 CLEANING = 5.0
 """Seconds for removing what a failed store may have left."""
-CLEANING_AT_ONCE = 0.6
+CLEANING_AT_ONCE = 0.5
 """Seconds for that when the job was called off, or its time is up: the caller waits a second."""
 _MADE = frozenset({200, 201, 202, 204})
 _REFUSED = frozenset({400, 401, 403, 404, 405, 409, 411, 412, 413, 417, 501})
