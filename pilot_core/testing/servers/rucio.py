@@ -207,10 +207,6 @@ class RucioServer:
         """Have it forget every file and token, and what datasets hold."""
         self._do("empty")
 
-    def age_tokens(self, seconds: float) -> int:
-        """Let every token of it end so many seconds earlier; return how many there are."""
-        return int(self._do("age_tokens", seconds=seconds))
-
     # -- what tests do to it -----------------------------------------------------------------------------------------
 
     def pause(self) -> None:
@@ -252,6 +248,7 @@ class RucioServer:
             "password": self.password,
             "account": self.account,
             "ca_cert": self.authority.ca_file,
+            "auth_token_file_path": self.folder / "native-token",
         }
         told = {"folder": self.folder, "user": self.user, "password": self.password, "certificate_name": "pilot"}
         client_lines = "\n".join(f"{name} = {value}" for name, value in client.items())

@@ -18,6 +18,7 @@ from rucio.common.types import (  # type: ignore[import-not-found,import-untyped
     InternalScope,
 )
 from rucio.core import account as accounts  # type: ignore[import-not-found,import-untyped,unused-ignore]
+from rucio.core import authentication  # type: ignore[import-not-found,import-untyped,unused-ignore]
 from rucio.core import did as dids  # type: ignore[import-not-found,import-untyped,unused-ignore]
 from rucio.core import rse as rses  # type: ignore[import-not-found,import-untyped,unused-ignore]
 from rucio.core import scope as scopes  # type: ignore[import-not-found,import-untyped,unused-ignore]
@@ -171,6 +172,7 @@ def empty(session: Any) -> None:
     """Forget every file and token, and what datasets hold; datasets, storages, scopes and accounts stay."""
     for model in EMPTIED:
         session.execute(delete(model))
+    authentication.TOKENREGION.invalidate()
     session.execute(delete(models.DataIdentifier).where(models.DataIdentifier.did_type == DIDType.FILE))
 
 
@@ -180,19 +182,8 @@ def asked(session: Any) -> list[str]:  # noqa: ARG001  (every call has one)
     return [request for request in told if request != "GET /ping"]
 
 
-def age_tokens(session: Any, *, seconds: float) -> int:
-    """Let every token of Rucio end so many seconds earlier; return how many there are."""
-    from datetime import timedelta  # noqa: PLC0415
-
-    tokens = session.execute(select(models.Token)).scalars().all()
-    for token in tokens:
-        token.expired_at -= timedelta(seconds=seconds)
-    return len(tokens)
-
-
 CALLS: dict[str, Callable[..., Any]] = {
-    call.__name__: call
-    for call in (add_scope, add_rse, add_file, add_dataset, entries, contents, empty, age_tokens, asked)
+    call.__name__: call for call in (add_scope, add_rse, add_file, add_dataset, entries, contents, empty, asked)
 }
 
 

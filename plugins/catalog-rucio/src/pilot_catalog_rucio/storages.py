@@ -46,8 +46,9 @@ class StorageInfo:
 
 def _prefix(protocol: Mapping[str, Any]) -> str:
     port = f":{protocol['port']}" if protocol.get("port") else ""
-    prefix = str(protocol.get("prefix") or "").lstrip("/").rstrip("/")
-    return canonical(f"{protocol['scheme']}://{protocol['hostname']}{port}/{prefix}").rstrip("/")
+    prefix = str(protocol.get("prefix") or "").rstrip("/")
+    slash = "" if prefix.startswith("/") else "/"
+    return canonical(f"{protocol['scheme']}://{protocol['hostname']}{port}{slash}{prefix}").rstrip("/")
 
 
 def storage(session: Session, rse: str) -> StorageInfo:
