@@ -12,6 +12,7 @@ BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "s3.py"
 
 
 @pytest.mark.needs("bin:ceph-mon", "bin:ceph-osd", "bin:radosgw", "bin:ceph", "module:boto3")
+@pytest.mark.skipif(not BENCHMARK.is_file(), reason="not in the checkout")
 def test_the_benchmark_compares_with_boto3(tmp_path):
     argv = [sys.executable, BENCHMARK, "--folder", tmp_path, "--megabytes", "12", "--pairs", "1", "--files", "3"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)

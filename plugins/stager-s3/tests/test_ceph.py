@@ -12,6 +12,8 @@ import zlib
 from urllib.request import urlopen
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pilot_stager_s3.problems import error_of
 from pilot_stager_s3.session import Call, Limits
 from pilot_stager_s3.upload import part_size
@@ -429,3 +431,12 @@ def test_parts_are_no_more_than_s3_allows(size, part, parts):
     found = part_size(size, 5 * MIB)
     assert found == part * MIB
     assert -(-size // found) == parts
+
+
+@given(st.integers(1, 48 * 2**40), st.integers(5, 64))
+def test_parts_are_whole_mebibytes_and_as_small_as_may_be(size, wanted):
+    part = part_size(size, wanted * MIB)
+    assert part % MIB == 0
+    assert part >= wanted * MIB
+    assert -(-size // part) <= 10_000
+    assert part == wanted * MIB or -(-size // (part - MIB)) > 10_000

@@ -16,7 +16,6 @@ from pilot_core import (
     NoSpace,
     SizeMismatch,
     SourceNotFound,
-    TransferError,
     TransferTimeout,
     TransientError,
 )
@@ -183,7 +182,6 @@ def test_each_refusal_ends_in_its_class_and_leaves_nothing(bench, service, react
         service.says = lambda asked, *_: (
             Reaction(data=reaction.data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n") if asked == "head" else None
         )
-        kind = {b"400": TransferError}.get(reaction.data[9:12], kind)
     calls = {
         "get": bench.fetch,
         "head": bench.stat,
@@ -447,6 +445,21 @@ def test_a_cancelled_upload_removes_what_it_left_only_if_it_is_its_own(bench, se
     with pytest.raises(TransferTimeout):
         bench.store(data=DATA, seconds=0.5)
     assert service.stored == b"theirs"
+
+
+def test_expired_keys_are_told_where_the_answer_has_no_document(bench, service):
+    service.says = lambda *_: Reaction(data=head_bytes(400, 0))
+    with pytest.raises(AuthError, match="may have expired"):
+        bench.stat()
+
+
+def test_the_environment_is_not_looked_at(bench, service, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_REGION"):
+        monkeypatch.setenv(name, "somebody-elses")
+    bench.store(data=DATA, stager=bench.made())
+    assert service.stored == DATA
 
 
 # -- the clock, and secrets --------------------------------------------------------------------------------------------

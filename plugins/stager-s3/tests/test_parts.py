@@ -7,7 +7,7 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pilot_stager_s3.parts import PartSenders
+from pilot_stager_s3.parts import PartSenders, Shares
 from pilot_stager_s3.session import Limits
 
 from pilot_core import Cancelled, CancelToken, Deadline, Event, SystemClock, TransferTimeout, TransientError
@@ -94,3 +94,11 @@ def test_a_deadline_ends_the_wait_for_parts():
 
     with pytest.raises(TransferTimeout), PartSenders(send, size=10, at_once=1) as senders:
         senders.send_all(blocks(bytes(1000), 10), limits(0.05), "f")
+
+
+def test_files_that_are_sent_at_once_share_the_parts_that_are():
+    shares = Shares(4, 48)
+    with shares.share(8) as first, shares.share(8) as second, shares.share(8) as third:
+        assert (first, second, third) == (4, 2, 1)
+    with shares.share(8) as again, shares.share(100) as large:
+        assert (again, large) == (4, 1)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pilot_core import Checksum, FileStat, HandledError, shown_url
+from pilot_core import AuthError, Checksum, FileStat, HandledError, shown_url
 from pilot_core.api.checksums import DIGITS, parse
 from pilot_core.api.web import WebAnswer, WebBody
 from pilot_stager_s3.problems import LARGEST, Problem, error_of
@@ -54,6 +54,9 @@ class Objects:
         if isinstance(answer, WebAnswer):
             answer.close()
             return answer.headers
+        if answer.status == 400:
+            # AWS's answer where the keys have expired; that to a HEAD has no document that says so
+            raise AuthError(f"{error_of(answer, what)}; the keys of stager.s3.credentials_file may have expired")
         if answer.status != 404:
             raise error_of(answer, what)
         return answer

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pilot_core import CancelToken
@@ -12,7 +13,30 @@ from pilot_stager_s3.bell import Bell
 if TYPE_CHECKING:
     from pilot_stager_s3.session import Limits
 
-__all__ = ["PartSenders"]
+__all__ = ["PartSenders", "Shares"]
+
+
+class Shares:
+    """Shares out the parts that are sent at once among the files that are sent at once, for each part is memory."""
+
+    def __init__(self, at_once: int, memory: int) -> None:
+        """Share `at_once` parts among files, with `memory` bytes of buffers each; each file gets at least one part."""
+        self._at_once = at_once
+        self._memory = memory
+        self._lock = threading.Lock()
+        self._files = 0
+
+    @contextmanager
+    def share(self, size: int) -> Iterator[int]:
+        """Say how many parts of `size` bytes one more file may send at once, as long as the block lasts."""
+        with self._lock:
+            self._files += 1
+            files = self._files
+        try:
+            yield max(1, min(self._at_once // files, self._memory // size - 1))
+        finally:
+            with self._lock:
+                self._files -= 1
 
 
 class PartSenders:

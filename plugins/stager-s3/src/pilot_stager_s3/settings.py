@@ -45,7 +45,9 @@ class Settings:
     part_size: int = setting(
         8, help="MiB of a part of a large file; smaller files are sent in one request", minimum=5, metavar="MIB"
     )
-    parts_at_once: int = setting(4, help="parts of one file that are sent at the same time", minimum=1, metavar="N")
+    parts_at_once: int = setting(
+        4, help="parts that are sent at the same time; files share them, each has at least one", minimum=1, metavar="N"
+    )
     tries: int = setting(
         4, help="tries of one part, and of going on with a read that broke off, without any progress", minimum=1
     )

@@ -8,6 +8,7 @@ from pilot_core import Incoming, Outgoing, TransferResult, shown_url
 from pilot_stager_s3.download import Download
 from pilot_stager_s3.location import Locator
 from pilot_stager_s3.objects import Objects
+from pilot_stager_s3.parts import Shares
 from pilot_stager_s3.problems import Problem, error_of
 from pilot_stager_s3.session import Limits, Session
 from pilot_stager_s3.upload import Upload
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from pilot_stager_s3.settings import Settings
 
 __all__ = ["S3Stager"]
+
+MEMORY = 48 << 20
+"""Bytes of the parts of large files that are kept at a time; of several files at a time it is more."""
 
 
 class S3Stager:
@@ -28,6 +32,7 @@ class S3Stager:
         self._log = context.log
         self._locator = Locator(settings)
         self._session = Session(settings, context)
+        self._shares = Shares(settings.parts_at_once, MEMORY)
         self._objects = Objects(self._session, settings, context.log)
 
     def fetch(self, request: FetchRequest, *, cancel: CancelToken, deadline: Deadline) -> TransferResult:
@@ -45,7 +50,14 @@ class S3Stager:
         limits.check(shown_url(request.url))
         with Outgoing(request, cancel=cancel, deadline=deadline) as outgoing:
             checksum = Upload(
-                self._objects, location, outgoing, request, limits, settings=self._settings, log=self._log
+                self._objects,
+                location,
+                outgoing,
+                request,
+                limits,
+                settings=self._settings,
+                shares=self._shares,
+                log=self._log,
             ).run()
             return TransferResult(size=outgoing.sent, checksum=str(checksum), url=request.url)
 

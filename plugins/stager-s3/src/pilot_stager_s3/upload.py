@@ -24,7 +24,7 @@ from pilot_core import (
 )
 from pilot_core.api.web import WebAnswer, WebBody
 from pilot_stager_s3.objects import TAG_OF, known_checksum, tagging_document, unquoted
-from pilot_stager_s3.parts import PartSenders
+from pilot_stager_s3.parts import PartSenders, Shares
 from pilot_stager_s3.problems import CODES, Problem, element, error_of
 from pilot_stager_s3.session import Call, Limits
 
@@ -42,8 +42,6 @@ __all__ = ["Upload", "part_size"]
 MIB = 1 << 20
 MOST_PARTS = 10_000
 """Parts of an object (Amazon S3 user guide, "Amazon S3 multipart upload limits")."""
-MEMORY = 48 * MIB
-"""Bytes of parts that are kept at a time, as long as one part is smaller than that."""
 PAUSE = 0.25
 """Seconds before a part is tried again; doubled each time."""
 LONGEST_PAUSE = 30.0
@@ -72,6 +70,7 @@ class Upload:
         limits: Limits,
         *,
         settings: Settings,
+        shares: Shares,
         log: logging.Logger,
     ) -> None:
         self._objects = objects
@@ -81,6 +80,7 @@ class Upload:
         self._request = request
         self._limits = limits
         self._settings = settings
+        self._shares = shares
         self._log = log
         self._what = objects.what(location)
         self._etags: dict[int, str] = {}
@@ -180,10 +180,12 @@ class Upload:
         known = known_checksum(self._request.checksum)
         upload = self._create(known)
         try:
-            at_once = max(1, min(self._settings.parts_at_once, MEMORY // size - 1))
-            with PartSenders(
-                lambda number, data, stop: self._send(upload, number, data, stop), size=size, at_once=at_once
-            ) as senders:
+            with (
+                self._shares.share(size) as at_once,
+                PartSenders(
+                    lambda number, data, stop: self._send(upload, number, data, stop), size=size, at_once=at_once
+                ) as senders,
+            ):
                 senders.send_all(self._outgoing.blocks(), self._limits, self._what)
             checksum = self._outgoing.finish()
             if not self._request.overwrite:
