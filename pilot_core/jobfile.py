@@ -34,6 +34,8 @@ LONGEST = 16 * 1024**2
 """Characters that are read of a file, which may be a device without an end."""
 SHORT = {InputFile: "lfn", OutputFile: "lfn", Step: "command"}
 """What a text stands for where one of these is expected."""
+CHOICES = {"alt_stageout": ("", "on", "off"), "access_mode": ("", "direct", "copy")}
+"""Texts that are one of a few."""
 DEFAULTS: Mapping[type, Mapping[str, Any]] = {Job: {"id": 1}}
 """Fields that may be left out of a file."""
 
@@ -167,6 +169,8 @@ def _text(name: str, value: str, place: _Place) -> str:
             plain_name(value)
         except JobDescriptionError as error:
             raise place.wrong(str(error)) from None
+    if value not in CHOICES.get(name, (value,)):
+        raise place.wrong(f"must be one of {', '.join(filter(None, CHOICES[name]))}, or nothing")
     if name == "checksum" and value:
         try:
             return str(parse(value))
@@ -182,11 +186,15 @@ def _check_files(job: Job, where: str) -> None:
         if name in seen:
             raise BadInput(f"{where}: {name!r} is the name of two of the job's files; give one of them another")
         seen.add(name)
-    for name in job.input_lists:
-        try:
-            plain_name(name)
-        except JobDescriptionError as error:
-            raise BadInput(f"{where}: input_lists: {error}") from None
+    archived = [name for archive, members in job.archives.items() for name in (archive, *members)]
+    for key, names in (("input_lists", list(job.input_lists)), ("archives", archived)):
+        for name in names:
+            try:
+                plain_name(name)
+            except JobDescriptionError as error:
+                raise BadInput(f"{where}: {key}: {error}") from None
+    for name in set(job.archives) - {file.lfn for file in job.outputs}:
+        raise BadInput(f"{where}: archives: {name!r} is none of the job's outputs; add it to `outputs`")
 
 
 def _called(value: Any) -> str:

@@ -234,6 +234,9 @@ class JobRun:
         if self.job.log and self._dir and self._plan.has(Phase.STAGE_OUT):
             with self._task("log", None):
                 self._outputs.store_log(self.job.log, self._dir, cancel=self._now)
+        if not self._verdict.failures:
+            with self._judged("stage-out"):
+                self._outputs.register(cancel=self._now)
         if self._verdict.failures and not failed:
             self._log.error("job %d failed: %s", self.job.id, self._verdict.text())
             # the server takes no outputs of a failed job, so none of them may stay behind

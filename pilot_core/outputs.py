@@ -55,15 +55,13 @@ class Outputs:
         """Store the outputs, all or none: what was stored is removed again when a later one fails.
 
         None is stored before all are known to be there. Those that belong into an archive go out in it, and are told
-        with its place. Raises `HandledError` for a missing output (MISSINGOUTPUTFILE), and the errors of the transfer
-        and of the catalogue.
+        with its place. Raises `HandledError` for a missing output (MISSINGOUTPUTFILE), and the errors of the transfer.
         """
         _check_place(payload_dir, PilotErrorCode.MISSINGOUTPUTFILE)
         present = self._present(payload_dir, cancel)
         try:
             self._store([(file, payload_dir / file.lfn) for file in present], "write", cancel)
             self._add_members()
-            self._register(self.stored, cancel)
         except Exception:
             self.withdraw(cancel=cleanup)
             raise
@@ -94,7 +92,16 @@ class Outputs:
             _make_room(job_dir / "payload")
             archive = self._archive(log, job_dir, cancel)
         self._store([(log, archive)], "log", cancel)
-        self._register([report for report in self.stored if report.lfn == log.lfn], cancel)
+
+    def register(self, *, cancel: CancelToken) -> None:
+        """Enter what is stored into the catalogue, if the queue wants that; raises `HandledError`.
+
+        Last of all, because what a catalogue knows is not taken out of it again. What lies in an archive has no place
+        of its own there.
+        """
+        singly = [report for report in self.stored if report.lfn not in self._inside]
+        if self._catalogue is not None and singly:
+            self._catalogue.register(self._job, singly, cancel=cancel)
 
     # -- archives ------------------------------------------------------------------------------------------------
 
@@ -136,12 +143,6 @@ class Outputs:
                 for member in members
             ]
         self.stored.sort(key=self._place)
-
-    def _register(self, reports: Sequence[FileReport], cancel: CancelToken) -> None:
-        """Enter what is stored into the catalogue, where there is one; what lies in an archive has no place there."""
-        singly = [report for report in reports if report.lfn not in self._inside]
-        if self._catalogue is not None and singly:
-            self._catalogue.register(self._job, singly, cancel=cancel)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

@@ -81,7 +81,11 @@ class JobTransfers:
             self._file.write(attempt)
         self._services.hooks.transfer_attempted(attempt)
         if self._hears is not None:
-            self._hears.attempted(self._job, attempt)
+            try:
+                self._hears.attempted(self._job, attempt)
+            except Exception as error:  # noqa: BLE001  (what a plugin tells others is nothing to the job)
+                self._log.warning("catalog.%s broke, and hears no more: %s", self._services.queue.catalog, error)
+                self._hears = None
 
     def _listener(self) -> Callable[[StagingProgress], None] | None:
         """Return what hears of progress; None if nobody does, so that nobody has to be woken for it."""

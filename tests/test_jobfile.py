@@ -67,6 +67,16 @@ def test_files_are_tables_or_names_alone():
             'transformation = "x"\ninput_lists = {"a/b" = []}',
             "input_lists: file name 'a/b': not a plain file name of at most 255 bytes",
         ),
+        ('alt_stageout = "yes"', "alt_stageout: must be one of on, off, or nothing"),
+        ('access_mode = "stream"', "access_mode: must be one of direct, copy, or nothing"),
+        (
+            'transformation = "x"\noutputs = ["z"]\narchives = {z = ["../a"]}',
+            "archives: file name '../a': not a plain file name of at most 255 bytes",
+        ),
+        (
+            'transformation = "x"\narchives = {z = ["a"]}',
+            "archives: 'z' is none of the job's outputs; add it to `outputs`",
+        ),
         ("name = 2026-01-01", "name: must be a text, not a date or time"),
         ('parameters = "\\u0000"', "parameters: has a character in it that no program can be given"),
     ],
@@ -81,6 +91,11 @@ def test_what_is_wrong_is_told_with_its_place(text, told):
 def test_a_checksum_that_is_none_is_told():
     with pytest.raises(BadInput, match=r"^job.toml: inputs\[0\].checksum: .*crc"):
         job('transformation = "x"\ninputs = [{lfn = "a", checksum = "crc:1"}]')
+
+
+def test_outputs_go_into_archives():
+    made = job('transformation = "x"\noutputs = ["z.zip", "a"]\n[archives]\n"z.zip" = ["a", "*.root"]')
+    assert made.archives == {"z.zip": ("a", "*.root")}
 
 
 def test_two_files_of_one_name_are_an_error():
@@ -108,6 +123,8 @@ jobs = st.builds(
     memory_mb=numbers,
     priority=st.integers(-1000, 1000),
     debug=st.booleans(),
+    alt_stageout=st.sampled_from(["", "on", "off"]),
+    access_mode=st.sampled_from(["", "direct", "copy"]),
     postprocess=st.none() | st.builds(Step, command=texts, arguments=texts),
     input_lists=st.dictionaries(names, st.lists(texts).map(tuple), max_size=2),
     secrets=st.dictionaries(texts, texts, max_size=2),

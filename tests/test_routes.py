@@ -250,6 +250,15 @@ def test_a_catalogue_in_trouble_leaves_it_to_the_queue(trouble, caplog):
     assert f"because of the catalogue: {trouble}" in caplog.text.replace("catalog.tiny broke: ValueError: ", "")
 
 
+@pytest.mark.parametrize("answer", [None, [], {"f": ["root://a//f"]}, {"f": 3}])
+def test_a_catalogue_that_answers_nonsense_is_in_trouble(answer, caplog):
+    catalog = Catalog()
+    catalog.known = answer
+    found = routes(catalog=catalog).sources(FILE)
+    assert urls(found)[0] == f"root://near//p/{PATH}"
+    assert "because of the catalogue: catalog.tiny broke: " in caplog.text
+
+
 def test_a_catalogue_in_trouble_is_the_reason_where_the_queue_knows_nothing():
     found = routes(Queue(name="Q"), Catalog(trouble=CommunicationError("tiny.example: no answer")))
     assert problem(found.sources, FILE) == (

@@ -352,7 +352,19 @@ def test_outputs_that_the_catalogue_refuses_are_taken_away_again(bench):
     bench.plant_catalogue(refuses="o is known with another size")
     bench.queue["register_outputs"] = True
     done = bench.shell("printf xy > o", outputs=["o"])
-    assert [failure["message"] for failure in done["errors"]] == ["o is known with another size"]
+    assert failures(done) == [
+        (1137, "the outputs cannot be entered into the catalogue shelf: o is known with another size")
+    ]
+    assert bench.stored("A") == []
+
+
+def test_outputs_of_a_job_that_fails_at_its_log_are_not_entered(bench):
+    bench.plant_catalogue()
+    bench.queue |= {"register_outputs": True, "alt_stageout": "off"}
+    bench.storages["B"]["url"] = "nothing://serves/this"
+    done = bench.shell("printf xy > o", outputs=["o"], log={"lfn": "log.tgz", "rse": "B"})
+    assert [failure["task"] for failure in done["errors"]] == ["log"]
+    assert bench.text_of("registered") == ""
     assert bench.stored("A") == []
 
 
