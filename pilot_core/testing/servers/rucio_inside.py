@@ -8,6 +8,7 @@ handed in as Apache does it, and a `POST` to `DOOR` reaches what Rucio's REST in
 from __future__ import annotations
 
 import json
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -73,6 +74,8 @@ def prepare() -> None:
     with get_engine().connect() as connection:  # so that a reader does not lock out a writer; it stays so
         connection.exec_driver_sql("pragma journal_mode=WAL")
     util.build_database()
+    for name in list(logging.root.manager.loggerDict):  # alembic has switched off every logger that was there
+        logging.getLogger(name).disabled = False
     util.create_base_vo()
     util.create_root_account()
     with db_session(DatabaseOperationType.WRITE) as session:
