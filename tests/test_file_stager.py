@@ -8,7 +8,6 @@ import resource
 import shutil
 import socket
 import stat
-import subprocess
 import sys
 import tempfile
 import threading
@@ -692,31 +691,3 @@ def test_a_file_beyond_the_accounts_limit_is_no_space(folder, target):
 
     assert as_nobody(limited) == "NoSpace 1098, NoSpace 1333"
     assert left_in(target.parent) == []
-
-
-def test_a_full_file_system_is_no_space_and_nothing_stays(folder):
-    script = """
-import sys
-from pathlib import Path
-from pilot_core import *
-from pilot_core.builtin.file_stager import FileStager
-source, full = Path(sys.argv[1]), Path(sys.argv[2])
-request = FetchRequest(url=f"file://{source}", destination=full / "x")
-try:
-    FileStager().fetch(request, cancel=CancelToken(), deadline=Deadline.after(SystemClock(), 60))
-except HandledError as error:
-    print(type(error).__name__, error.error_code.value, list(full.iterdir()))
-"""
-    source = folder / "source"
-    source.write_bytes(bytes(2 << 20))
-    full = folder / "full"
-    full.mkdir()
-    command = 'mount -t tmpfs -o size=1m none "$3" && exec "$0" -c "$1" "$2" "$3"'
-    namespace = ["unshare", "-rm", "sh", "-c"]
-    mount = 'mount -t tmpfs -o size=1m none "$0"'
-    try:
-        subprocess.run([*namespace, mount, full], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a small file system cannot be mounted here: {error}")
-    done = subprocess.run([*namespace, command, sys.executable, script, source, full], stdout=-1, text=True, check=True)
-    assert done.stdout == "NoSpace 1098 []\n"

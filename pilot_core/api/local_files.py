@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from pilot_core.api.allocation import allocate
 from pilot_core.api.extents import Hole, data_spans, plan
 from pilot_core.api.url import shown_url
 from pilot_core.errors import (
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 BLOCK = 1 << 20
 """Bytes of a block unless another length is asked for."""
+AHEAD = 64 << 20
+"""Bytes for which room is taken at once, ahead of what is written."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO, errno.EISDIR})
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
@@ -264,6 +267,7 @@ class Partial:
         # a name of the length limit leaves no room for more, so only its beginning is used
         start = os.fsdecode(os.fsencode(self._name)[:100])
         self._temporary: str | None = f".{start}.part-{secrets.token_hex(8)}"
+        self._expected = self._position = self._allocated = 0
         self._gap = False
         with translated(f"{what}: cannot be written", place):
             if durable:
@@ -284,7 +288,10 @@ class Partial:
 
     def write(self, block: bytes | bytearray | memoryview) -> None:
         """Write a whole block after what is there; raises transfer errors."""
+        self._position += len(block)
         try:
+            if self._allocated < self._position <= self._expected:
+                self._allocate()
             done = os.write(self.descriptor, block)
             if done < len(block):
                 left = memoryview(block)
@@ -294,10 +301,27 @@ class Partial:
             raise _handled(error, f"{self.what}: cannot be written", self.place) from error
         self._gap = False
 
+    def expect(self, size: int) -> None:
+        """Take room for a file of `size` bytes while it is written: it is known earlier that the disk is full."""
+        self._expected = size if size > BLOCK else 0
+
+    def _allocate(self) -> None:
+        """Take room for the next bytes; raises `OSError`."""
+        start = max(self._allocated, os.lseek(self.descriptor, 0, os.SEEK_CUR))
+        end = min(self._expected, max(start + AHEAD, self._position))
+        if allocate(self.descriptor, start, end - start):
+            self._allocated = end
+        else:
+            self._expected = 0
+
     def skip(self, count: int) -> None:
         """Leave a hole of `count` zero bytes after what is there; raises transfer errors."""
         with translated(f"{self.what}: cannot be written", self.place):
+            if self._allocated > self._position:
+                os.ftruncate(self.descriptor, self._position)
             os.lseek(self.descriptor, count, os.SEEK_CUR)
+        self._position += count
+        self._expected = self._allocated = 0  # room that is taken ahead would fill the next hole
         self._gap = True
 
     def flush(self) -> None:
@@ -310,6 +334,7 @@ class Partial:
         with translated(f"{self.what}: cannot be written", self.place):
             os.ftruncate(self.descriptor, 0)
             os.lseek(self.descriptor, 0, os.SEEK_SET)
+        self._position = self._allocated = 0
         self._gap = False
 
     def publish(self, *, replace: bool) -> None:
@@ -322,8 +347,8 @@ class Partial:
                 if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}:
                     raise
                 log.debug("%s: its file system has no modes: %s", self.what, error)  # FUSE mounts, CIFS
-            if self._gap:
-                os.ftruncate(self.descriptor, os.lseek(self.descriptor, 0, os.SEEK_CUR))
+            if self._gap or self._allocated > self._position:
+                os.ftruncate(self.descriptor, self._position)
             if self.durable:
                 os.fsync(self.descriptor)
             if replace or not self._linked():

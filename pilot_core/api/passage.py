@@ -55,6 +55,7 @@ class Incoming:
     def __enter__(self) -> Incoming:  # noqa: PYI034  (typing.Self needs Python 3.11)
         here = self._request.destination
         self._target = Partial(here, LOCAL_INPUT, str(here), durable=False)
+        self._target.expect(self._request.size or 0)
         return self
 
     def __exit__(self, *error: object) -> None:

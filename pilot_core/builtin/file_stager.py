@@ -72,6 +72,7 @@ class FileStager:
         ):
             if not request.overwrite:
                 target.check_absent()
+            target.expect(outgoing.size)
             for piece in outgoing.pieces(COPY_BLOCK):
                 if isinstance(piece, Hole):
                     target.skip(piece.length)
