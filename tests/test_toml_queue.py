@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import re
 
 import pytest
 import tomli
@@ -52,6 +53,7 @@ X509_CERT_DIR = "/etc/grid-security/certificates"
 url = "file:///data/disk/"
 layout = "rucio"
 stagers = ["file"]
+made = true
 
 [queues.HERE.storages.TAPE]
 url = "davs://tape.example.org:443/tape"
@@ -83,7 +85,7 @@ def test_every_field_is_read():
         site="SITE",
         status="test",
         storages={
-            "DISK": Storage(rse="DISK", url="file:///data/disk", layout="rucio", stagers=("file",)),
+            "DISK": Storage(rse="DISK", url="file:///data/disk", layout="rucio", stagers=("file",), made=True),
             "TAPE": Storage(rse="TAPE", url="davs://tape.example.org:443/tape"),
             "FAR": Storage(
                 rse="FAR",
@@ -402,3 +404,19 @@ def test_a_file_that_is_not_toml_is_a_config_error(tmp_path, content, expected):
 def test_the_settings_say_what_they_are():
     (field,) = TomlQueueSettings.__dataclass_fields__.values()
     assert field.metadata["help"]
+
+
+def test_the_documentation_has_every_key_and_its_example_is_a_queue(pytestconfig):
+    from pilot_core.builtin import toml_queue
+
+    text = (pytestconfig.rootpath / "docs/queues.md").read_text(encoding="utf-8")
+    of_queues, of_storages = text.split("## Keys of a ")[1:]
+    documented = [
+        {key for row in re.findall(r"^\| (`.*?) \|", part, re.MULTILINE) for key in re.findall(r"`(\w+)`", row)}
+        for part in (of_queues, of_storages.split("## ")[0])
+    ]
+    assert documented == [set(toml_queue._QUEUE), set(toml_queue._STORAGE)]
+    (example,) = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (made,) = parse_queues(tomli.loads(example), "pilot.toml").values()
+    assert made.storages["MY_DISK"].prefixes("read_lan")[0].startswith("root:")
+    assert made.storages["MY_DISK"].prefixes("write_lan") == ("davs://disk.example:443/atlas/rucio",)

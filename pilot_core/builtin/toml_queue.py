@@ -79,6 +79,7 @@ _STORAGE: Mapping[str, Callable[[object, Place], Any]] = {
     "layout": partial(read_choice, LAYOUTS),
     "stagers": partial(read_list, _provider),
     "protocols": partial(read_tables, _protocol),
+    "made": read_flag,
 }
 
 

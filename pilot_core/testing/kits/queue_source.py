@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from pilot_core.api.cancel import CancelToken, Deadline
-from pilot_core.api.queue import Queue, QueueSource, Storage
+from pilot_core.api.queue import STORAGE_ACTIVITIES, Queue, QueueSource, Storage
 from pilot_core.errors import AuthError, Cancelled, CommunicationError, ConfigError, TransferTimeout
 from pilot_core.testing.kits.base import Kit
 from pilot_core.testing.kits.canary import CANARY, shows_secret
@@ -382,8 +382,11 @@ def _check_storage(rse: str, storage: Storage) -> None:
     assert isinstance(storage, Storage), f"the storage {rse} is {storage!r}, no Storage"
     assert storage.rse == rse, f"the storage of {rse} is called {storage.rse!r}"
     assert storage.layout in {"flat", "rucio"}, f"the storage {rse} has the layout {storage.layout!r}"
-    parts = urlsplit(storage.url)
-    assert parts.scheme, f"the storage {rse}: {storage.url!r} is no URL: it has no scheme"
-    assert not storage.url.endswith("/"), f"the storage {rse}: {storage.url!r} ends in a slash"
-    assert storage.url.isprintable(), f"the storage {rse}: {storage.url!r} is not one line"
+    for url in (storage.url, *(protocol.url for protocol in storage.protocols)):
+        assert urlsplit(url).scheme, f"the storage {rse}: {url!r} is no URL: it has no scheme"
+        assert not url.endswith("/"), f"the storage {rse}: {url!r} ends in a slash"
+        assert url.isprintable(), f"the storage {rse}: {url!r} is not one line"
+    for protocol in storage.protocols:
+        wrong = set(protocol.activities) - set(STORAGE_ACTIVITIES)
+        assert not wrong, f"the storage {rse}: a protocol is for {sorted(wrong)}, not of {STORAGE_ACTIVITIES}"
     assert isinstance(storage.stagers, tuple), f"the storage {rse}: stagers is {storage.stagers!r}, no tuple"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from pilot_core import ConfigError, Queue, Storage
+from pilot_core import ConfigError, Queue, Storage, StorageProtocol
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +78,7 @@ def queue_of(name: str, text: bytes, place: str) -> Queue:
     return Queue(name=name, source=place, **values)
 
 
+ACTIVITIES = {"read_lan", "read_wan", "write_lan", "write_wan", "delete"}
 DEFAULTS = {item.name: getattr(Queue(name=""), item.name) for item in fields(Queue)}
 FROM_HERE = {"name", "source", "extra"}
 
@@ -93,7 +94,7 @@ def _value(key: str, value: Any, place: str) -> Any:
         table = _table(value, place)
         if key == "environment":
             return {name: _text(item, f"{place}.{name}") for name, item in table.items()}
-        if key == "stagers":
+        if key in {"stagers", "schemes"}:
             return {name: _texts(item, f"{place}.{name}") for name, item in table.items()}
         return table
     allowed = (int, float) if isinstance(default, float) else type(default)
@@ -113,7 +114,28 @@ def _storage(rse: str, value: Any, place: str) -> Storage:
     if layout not in {"flat", "rucio"}:
         raise ConfigError(f"{place}.layout: is neither flat nor rucio")
     stagers = _texts(told.get("stagers", []), f"{place}.stagers")
-    return Storage(rse=rse, url=url.rstrip("/"), layout=layout, stagers=stagers)
+    protocols = told.get("protocols", [])
+    if not isinstance(protocols, list):
+        raise ConfigError(f"{place}.protocols: is no JSON array")
+    return Storage(
+        rse=rse,
+        url=url.rstrip("/"),
+        layout=layout,
+        stagers=stagers,
+        protocols=tuple(_protocol(item, f"{place}.protocols[{number}]") for number, item in enumerate(protocols)),
+    )
+
+
+def _protocol(value: Any, place: str) -> StorageProtocol:
+    """Return one of the ways to reach a storage."""
+    told = _table(value, place)
+    url = _text(told.get("url"), f"{place}.url")
+    if not re.match(r"[a-z][a-z0-9+.-]*:", url) or not url.isprintable():
+        raise ConfigError(f"{place}.url: is no URL")
+    activities = _texts(told.get("activities", []), f"{place}.activities")
+    if not set(activities) <= ACTIVITIES:
+        raise ConfigError(f"{place}.activities: are not of {', '.join(sorted(ACTIVITIES))}")
+    return StorageProtocol(url=url.rstrip("/"), activities=activities)
 
 
 def _table(value: Any, place: str) -> Mapping[str, Any]:
