@@ -138,10 +138,14 @@ class Routes:
         wanted: dict[str, list[OutputFile]] = {}
         for file in files:
             for rse in self._places(file, activity):
-                if rse not in self._queue.storages and rse not in self._named:
+                known = self._named.get(rse)
+                new = known is None or (not known.trouble and file.lfn not in known.replicas)
+                if new and rse not in self._queue.storages:
                     wanted.setdefault(rse, []).append(file)
         for rse, some in wanted.items():
-            self._named[rse] = self._catalogue.destinations(rse, some, cancel=cancel)
+            told = self._catalogue.destinations(rse, some, cancel=cancel)
+            before = self._named[rse].replicas if rse in self._named else {}
+            self._named[rse] = replace(told, replicas={**before, **told.replicas})
 
     def destinations(self, file: OutputFile, activity: str) -> list[Replica]:
         """Return where an output or the log (`activity`: write or log) may be stored, in order; raises likewise."""

@@ -348,6 +348,16 @@ def test_a_storage_that_only_the_catalogue_knows_is_written_as_that_says():
     assert catalog.asked[1:] == [("T1", ["out", "more"])]
 
 
+def test_the_log_is_asked_for_too_where_the_outputs_have_gone():
+    catalog = Naming(places={"T1": "davs://t1/p"})
+    found = routes(Queue(name="Q"), catalog)
+    output, log = replace(OUT, rse="T1"), replace(OUT, lfn="log.tgz", rse="T1")
+    for file, activity in ((output, "write"), (log, "log"), (output, "write"), (log, "log")):
+        found.ask_for_outputs([file], activity, cancel=CancelToken())
+        assert urls(found.destinations(file, activity)) == [f"davs://t1/p/{file.lfn}"]
+    assert catalog.asked[1:] == [("T1", ["out"]), ("T1", ["log.tgz"])]
+
+
 def test_the_catalogue_is_asked_for_the_alternative_that_the_server_wanted():
     queue = replace(QUEUE, write=("SCRATCH",), alt_stageout="on")
     found = routes(queue, Naming(places={"T1": "davs://t1/p"}))
