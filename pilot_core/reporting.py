@@ -93,8 +93,16 @@ def payload_failure(result: PayloadResult) -> Failure | None:
     return Failure(
         task="payload",
         code=PilotErrorCode.PAYLOADEXECUTIONFAILURE,
-        message=f"the payload exited with {result.exit_code}",
+        message=f"the payload exited with {result.exit_code}{_shells_signal(result.exit_code or 0)}",
     )
+
+
+def _shells_signal(code: int) -> str:
+    """Return what an exit code may say of a program that a shell ran: 128 + n for one that signal n ended."""
+    try:
+        return f", by which shells tell of {signal.Signals(code - 128).name}"
+    except ValueError:
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
