@@ -87,6 +87,11 @@ def test_a_failure_says_why():
     assert len(trace["stateReason"]) == 500
 
 
+def test_an_input_that_the_payload_reads_where_it_lies_is_found_and_not_moved():
+    trace = trace_of(JOB, attempt_at("in.root", outcome="remote-io"), site="HERE", queue="Q", version="pilot-core/1")
+    assert (trace["clientState"], trace["stateReason"]) == ("FOUND_ROOT", "direct_access")
+
+
 def test_a_file_of_nobodys_has_a_trace_all_the_same():
     assert trace_of(JOB, attempt_at("stranger"), site="", queue="", version="")["scope"] == ""
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pilot_catalog_rucio.answers import trouble
 from pilot_core import CancelToken, Deadline, Event, HandledError, shown_url
+from pilot_core.api.staging import REMOTE_IO
 from pilot_core.api.web import WebBody, WebRequest
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ SECONDS = 20.0
 """For one request."""
 ANALYSIS = frozenset({"user", "panda"})
 """prodSourceLabels of users' jobs: their events end in `_a`."""
+STATES = {"ok": "DONE", REMOTE_IO: "FOUND_ROOT"}
+"""clientState of what did not fail; Pilot 3's for an input that the payload reads where it lies."""
+REASONS = {"ok": "OK", REMOTE_IO: "direct_access"}
 TIMEOUTS = frozenset({"TransferTimeout"})
 
 
@@ -50,8 +54,8 @@ def trace_of(job: Job, attempt: TransferAttempt, *, site: str, queue: str, versi
         "eventType": ("get_sm" if reading else "put_sm") + ("_a" if job.label in ANALYSIS else ""),
         "eventVersion": version,
         "uuid": hashlib.md5(f"pilot-core_{job.id}_{job.attempt}".encode(), usedforsecurity=False).hexdigest(),
-        "clientState": "DONE" if attempt.outcome == "ok" else f"FAILED_{attempt.outcome}",
-        "stateReason": "OK" if attempt.outcome == "ok" else f"{attempt.outcome}:{attempt.error}"[:500],
+        "clientState": STATES.get(attempt.outcome) or f"FAILED_{attempt.outcome}",
+        "stateReason": REASONS.get(attempt.outcome) or f"{attempt.outcome}:{attempt.error}"[:500],
         "localSite": site,
         "remoteSite": attempt.rse,
         "protocol": urlsplit(attempt.url).scheme,
