@@ -25,6 +25,7 @@ __all__ = ["LAN", "WAN", "Routes"]
 
 LAN = "lan"
 WAN = "wan"
+_Doors = tuple[str, Sequence[tuple[str, str]]]
 
 
 class Routes:
@@ -37,6 +38,7 @@ class Routes:
         self._catalogue = catalogue
         self._known: Asked | None = None
         self._named: dict[str, Asked] = {}
+        self._known_doors: dict[tuple[str, str, str], _Doors] = {}
 
     # -- inputs --------------------------------------------------------------------------------------------------
 
@@ -73,7 +75,8 @@ class Routes:
         found = list(self._replicas(names, file.scope, file.lfn, "read"))
         if not queue.allow_lan:
             found = [replica for replica in found if replica.domain != LAN]
-        places = self._numbered(sorted(self._allowed(found, "read"), key=lambda replica: replica.domain == WAN))
+        allowed = self._allowed(found, "read")
+        places = self._numbered(sorted(allowed, key=_is_far) if len(allowed) > 1 else allowed)
         if places:
             return places
         why = f"; add [queues.{queue.name}.storages.{file.rse}]" if file.rse else " (queue's `read` is empty)"
@@ -220,17 +223,30 @@ class Routes:
 
         Raises `JobDescriptionError` for a scope that would lead out of a storage, or that is needed and not there.
         """
-        way, queue = ("read" if activity == "read" else "write"), self._queue
-        near = queue.read if way == "read" else (*queue.write, *queue.log)
+        order = 0
         for rse in dict.fromkeys(places):
-            storage = queue.storages.get(rse)
+            storage = self._queue.storages.get(rse)
             if storage is None:
                 yield from self._named.get(rse, Asked(replicas={})).replicas.get(lfn, ())
                 continue
             _check_scope(scope, lfn, needed=storage.layout == "rucio")
+            path = storage.path_of(scope, lfn)
+            where, prefixes = self._doors(rse, "read" if activity == "read" else "write", domain)
+            for prefix, root in prefixes:
+                yield Replica(url=f"{prefix}/{path}", rse=rse, order=order, domain=where, root=root)
+                order += 1
+
+    def _doors(self, rse: str, way: str, domain: str) -> _Doors:
+        """Return the domain of a storage for a way (read, write), and its prefixes with what their root is."""
+        found = self._known_doors.get((rse, way, domain))
+        if found is None:
+            queue, storage = self._queue, self._queue.storages[rse]
+            near = queue.read if way == "read" else (*queue.write, *queue.log)
             where = domain or (LAN if rse in near or not near else WAN)
-            for url in storage.urls_of(scope, lfn, f"{way}_{where}"):
-                yield Replica(url=url, rse=rse, domain=where, root=storage.root_of(url))
+            prefixes = [prefix.rstrip("/") for prefix in storage.prefixes(f"{way}_{where}")]
+            found = where, [(prefix, storage.root_of(f"{prefix}/")) for prefix in prefixes]
+            self._known_doors[rse, way, domain] = found
+        return found
 
     def _allowed(self, found: Iterable[Replica], activity: str) -> list[Replica]:
         """Return the replicas whose schemes the queue allows, those of one storage in the order of these."""
@@ -253,7 +269,14 @@ class Routes:
         unique: dict[str, Replica] = {}
         for replica in found:
             unique.setdefault(replica.url, replica)
-        return [replace(replica, order=order) for order, replica in enumerate(unique.values())]
+        return [
+            replica if replica.order == order else replace(replica, order=order)
+            for order, replica in enumerate(unique.values())
+        ]
+
+
+def _is_far(replica: Replica) -> bool:
+    return replica.domain == WAN
 
 
 def _ranked(found: Iterable[Replica], order: Sequence[str]) -> list[str]:

@@ -84,10 +84,13 @@ class Storage:
         """Return the URLs of a file here for an activity (of `STORAGE_ACTIVITIES`), the one to try first first."""
         return tuple(self._below(prefix, scope, lfn) for prefix in self.prefixes(activity))
 
+    def path_of(self, scope: str, lfn: str) -> str:
+        """Return the path of a file below any of the prefixes, percent-encoded, without a slash before it."""
+        return quote(deterministic_path(scope, lfn) if self.layout == "rucio" else lfn, safe="/")
+
     def _below(self, prefix: str, scope: str, lfn: str) -> str:
         """Return the URL of a file below a prefix."""
-        path = deterministic_path(scope, lfn) if self.layout == "rucio" else lfn
-        return f"{prefix.rstrip('/')}/{quote(path, safe='/')}"
+        return f"{prefix.rstrip('/')}/{self.path_of(scope, lfn)}"
 
 
 @dataclass(frozen=True, kw_only=True)
