@@ -48,7 +48,7 @@ class WebRequest:
     """What is asked."""
 
     method: str
-    url: str
+    url: str | WebAddress
     """`http` or `https`, ready for the wire: percent-encoded."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Beside Host, Content-Length, User-Agent and Accept-Encoding, which the client sets unless they are here."""
@@ -99,7 +99,7 @@ class WebClient:
         certificate, `Cancelled`, and what the body's blocks raise.
         """
         try:
-            address = WebAddress.parse(request.url)
+            address = request.url if isinstance(request.url, WebAddress) else WebAddress.parse(request.url)
         except ValueError as error:
             raise TransferError(f"{request.what or 'a request'}: {error}") from None
         patience = Patience(cancel, deadline, self._silence, request.what or str(address))

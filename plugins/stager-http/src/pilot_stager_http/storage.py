@@ -107,7 +107,7 @@ class Storage:
             certificate = self._credentials.certificate(cancel=limits.cancel, deadline=limits.deadline)
         request = WebRequest(
             method=question.method,
-            url=address.url,
+            url=address,
             headers={**question.headers, **({"Authorization": f"Bearer {token}"} if token else {})},
             body=question.body,
             expect=question.expect,
