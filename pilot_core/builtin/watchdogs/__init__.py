@@ -1,6 +1,7 @@
 """The built-in watchdogs: limits with the defaults and error codes of PanDA Pilot 3. Plugins like any other.
 
-Only their settings are defined here; what looks is imported when a watchdog is made.
+Only their settings are defined here; what looks is imported when a watchdog is made. No module below may be called like
+one of the plugins, whose place in this package it would take.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class _Offer:
 
 wall_time = _Offer("wall-time", s.WallTimeSettings, "times", "WallTime")
 cpu_time = _Offer("cpu-time", s.CpuTimeSettings, "times", "CpuTime")
-memory = _Offer("memory", s.MemorySettings, "memory", "Memory")
+memory = _Offer("memory", s.MemorySettings, "memory_use", "Memory")
 work_dir = _Offer("work-dir", s.WorkDirSettings, "disk", "WorkDir")
 disk_space = _Offer("disk-space", s.DiskSpaceSettings, "disk", "DiskSpace")
 stdout_size = _Offer("stdout-size", s.StdoutSizeSettings, "disk", "StdoutSize")

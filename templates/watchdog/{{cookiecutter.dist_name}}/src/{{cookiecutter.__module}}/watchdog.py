@@ -37,7 +37,8 @@ class {{ cookiecutter.__class }}:
 
     def check(self, watched: Watched) -> Violation | None:
         """Look once; a violation, with limit and value, if there are too many files."""
-        # YOUR CODE: look at the payload. The time is `watched.now`, the payload's start `watched.started`
+        # YOUR CODE: look at the payload. The time is `watched.now`, the payload's start `watched.started`;
+        # `watched.processes` and `watched.disk_use` are measured once for all watchdogs, when the first one asks
         count = 0
         for _ in files_below(watched.job_dir):
             count += 1
