@@ -38,9 +38,8 @@ from pilot_core import (
     TransferTimeout,
     TransientError,
 )
-from pilot_core.api.local_files import INPUT, LOCAL_INPUT, LOCAL_OUTPUT, OUTPUT, path_of, translated
+from pilot_core.api.local_files import BLOCK, INPUT, LOCAL_INPUT, LOCAL_OUTPUT, OUTPUT, path_of, translated
 from pilot_core.builtin import file_stager
-from pilot_core.builtin.file_stager import COPY_BLOCK as BLOCK
 from pilot_core.builtin.file_stager import FileStager
 
 DATA = b"some bytes\n" * 100

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 BLOCK = 1 << 20
 """Bytes of a block unless another length is asked for."""
+WRITTEN = 256 << 10
+"""Bytes written at once: Linux makes the page cache of pieces as large as a write, and large ones are often scarce."""
 AHEAD = 64 << 20
 """Bytes for which room is taken at once, ahead of what is written."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -288,15 +290,15 @@ class Partial:
 
     def write(self, block: bytes | bytearray | memoryview) -> None:
         """Write a whole block after what is there; raises transfer errors."""
-        self._position += len(block)
+        left = memoryview(block)
         try:
-            if self._allocated < self._position <= self._expected:
-                self._allocate()
-            done = os.write(self.descriptor, block)
-            if done < len(block):
-                left = memoryview(block)
-                while left := left[done:]:
-                    done = os.write(self.descriptor, left)
+            while left:
+                part = left[:WRITTEN]
+                if self._allocated < self._position + len(part) <= self._expected:
+                    self._allocate(len(part))
+                done = os.write(self.descriptor, part)
+                self._position += done
+                left = left[done:]
         except OSError as error:
             raise _handled(error, f"{self.what}: cannot be written", self.place) from error
         self._gap = False
@@ -305,10 +307,10 @@ class Partial:
         """Take room for a file of `size` bytes while it is written: it is known earlier that the disk is full."""
         self._expected = size if size > BLOCK else 0
 
-    def _allocate(self) -> None:
-        """Take room for the next bytes; raises `OSError`."""
-        start = max(self._allocated, os.lseek(self.descriptor, 0, os.SEEK_CUR))
-        end = min(self._expected, max(start + AHEAD, self._position))
+    def _allocate(self, count: int) -> None:
+        """Take room for the next `count` bytes, and more; raises `OSError`."""
+        start = max(self._allocated, self._position)
+        end = min(self._expected, max(start + AHEAD, self._position + count))
         if allocate(self.descriptor, start, end - start):
             self._allocated = end
         else:

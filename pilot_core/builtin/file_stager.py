@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FileStager"]
 
-COPY_BLOCK = 256 << 10
-"""Bytes of a block: read, digested and written while they are in a core's second-level cache."""
 SYNC_EVERY = 64 << 20
 """Bytes after which a stored file is flushed: one long flush at its end could not be cancelled."""
 
@@ -50,7 +48,7 @@ class FileStager:
             incoming = Incoming(request, cancel=cancel, deadline=deadline)
             incoming.expect(source.size)
             with incoming:
-                for piece in source.pieces(COPY_BLOCK):
+                for piece in source.pieces():
                     if isinstance(piece, Hole):
                         incoming.hole(piece.length)
                     else:
@@ -73,7 +71,7 @@ class FileStager:
             if not request.overwrite:
                 target.check_absent()
             target.expect(outgoing.size)
-            for piece in outgoing.pieces(COPY_BLOCK):
+            for piece in outgoing.pieces():
                 if isinstance(piece, Hole):
                     target.skip(piece.length)
                     continue
