@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.traffic import NOT_CONNECTED
 from pilot_core.replay.compare import Comparison, Difference, Message
+from pilot_core.staging import TRIES
 
 if TYPE_CHECKING:
     from pilot_core.recording.reading import RecordedExchange, Recording
@@ -191,15 +192,20 @@ class Script:
                 self._diverge(place, what, self._comparison.values(one[name], other[name], name, what))
 
     def in_turn(self, files: Sequence[Sequence[str]]) -> Sequence[int]:
-        """Return in which order files, given the URLs of each, came to the end of their transfers when recorded.
+        """Return which files, given the URLs of each, were tried when recorded, in an order in which they may be again.
 
-        A replay moves them one after the other. Those that were never tried are the last.
+        Then they moved side by side, now they do one after the other. What ended well comes first: it did so whatever
+        became of the others. Then what failed, in the order of the failures: the first may have called off the rest.
         """
         with self._lock:
-            run = takewhile(lambda event: event["what"] in _SIDE_BY_SIDE, self._events)
-            ends = {event.get("url"): number for number, event in enumerate(run)}
-        last = [max((ends.get(url, -1) for url in urls), default=-1) for urls in files]
-        return sorted(range(len(files)), key=lambda number: (last[number] < 0, last[number]))
+            run = list(takewhile(lambda event: event["what"] in _SIDE_BY_SIDE, self._events))
+        ends: dict[int, tuple[int, int]] = {}
+        for number, urls in enumerate(files):
+            places = [place for place, event in enumerate(run) if event.get("url") in urls]
+            if places:
+                error = run[places[-1]].get("error") or {}
+                ends[number] = (_rank(error.get("type", ""), len(places)), places[-1])
+        return sorted(ends, key=lambda number: ends[number])
 
     def _next_event(self, what: str, details: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Take out the recorded event that comes next, or belongs to a transfer; None if it is not to be compared.
@@ -233,6 +239,14 @@ class Script:
 def _refused(exchange: RecordedExchange) -> bool:
     """Say whether an exchange had no connection, so that no request of it can arrive."""
     return exchange.failure == NOT_CONNECTED
+
+
+def _rank(error: str, calls: int) -> int:
+    """Return how late a file comes in a replay whose last call, of so many, ended with an error of that class."""
+    if not error:
+        return 0
+    waits = error in {"TransientError", "TransferTimeout"} and calls < TRIES
+    return 2 if waits or error == "Cancelled" else 1
 
 
 def _called_off(event: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pilot_core.api.clock import Event
-from pilot_core.errors import Cancelled, HandledError, PluginError
+from pilot_core.errors import HandledError, PluginError
 from pilot_core.selection import NextStep, next_step, scheme_of
 from pilot_core.staging.lane import Lane
 
@@ -117,11 +117,19 @@ class Batch:
             cancel.raise_if_cancelled()
 
     def run_in_turn(self, order: Sequence[int], cancel: CancelToken) -> None:
-        """Move one after the other in this thread, in the order given; nothing watches. Raises as `run`."""
+        """Move one after the other in this thread, first those of `order`, which are begun come what may.
+
+        Nothing watches. Raises as `run`.
+        """
         cancel.raise_if_cancelled()
         lane = Lane(cancel, own=False)
         self._lanes = [lane]
-        self._others.extend(order)
+        lane.played = True
+        for known in order:
+            self._take(known, lane)
+        lane.played = False
+        if not self._stopped:
+            self._others.extend(sorted(set(range(len(self._transfers))) - set(order)))
         while (number := self._next(quick=False)) is not None:
             self._take(number, lane)
         if not self._errors:
@@ -169,8 +177,8 @@ class Batch:
 
     def _failed(self, number: int, error: HandledError) -> None:
         """Note that a file was not moved, and stop where there is no use in going on; the lock is held."""
-        if self._closed or (self._stopped and isinstance(error, Cancelled)):
-            return
+        if self._closed or self._stopped:
+            return  # it was called off, or may as well have been
         self._errors[number] = error
         self._reporter.done(0)
         if self._all_or_none or next_step(error) is NextStep.STOP:
@@ -183,8 +191,7 @@ class Batch:
             self._quick.clear()
             self._others.clear()
             for lane in self._lanes:
-                if lane.owned:
-                    lane.stop(reason)
+                lane.stop(reason)
 
     # -- the watcher -------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pilot_core.api.cancel import CancelToken
 from pilot_core.api.staging import TransferProgress
 from pilot_core.api.url import shown_url
+from pilot_core.errors import Cancelled
 from pilot_core.staging.limits import START_ALLOWANCE, WINDOW
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ class Lane:
         self.token = CancelToken() if own else job
         self.owned = own
         """Whether the token is the lane's own."""
-        self._stopped = False
+        self.played = False
+        """Whether what is on it took place already: in a replay, what was begun then begins now, come what may."""
+        self._stopped = ""
         self._lock = threading.Lock()
         self.attempt: Attempt | None = None
 
@@ -125,20 +128,22 @@ class Lane:
 
     def raise_if_stopped(self) -> None:
         """Raise `Cancelled` if nothing may begin any more."""
-        self.job.raise_if_cancelled()
-        self.token.raise_if_cancelled()
+        if not self.played:
+            self.job.raise_if_cancelled()
+            self.token.raise_if_cancelled()
 
     def pause(self, clock: Clock, until: float) -> None:
         """Wait; raises `Cancelled` as soon as nothing may begin any more."""
         tokens = (self.job, self.token) if self.owned else (self.job,)
-        if clock.wait(*tokens, until=until):
-            self.raise_if_stopped()
+        if clock.wait(*tokens, until=until) or self._stopped:
+            raise Cancelled(self._stopped or self.job.reason or self.token.reason)
 
     def stop(self, reason: str) -> None:
         """Call off what is under way, and let nothing begin any more."""
         with self._lock:
-            self._stopped = True
-            self.token.cancel(reason)
+            self._stopped = reason
+            if self.owned:
+                self.token.cancel(reason)
 
     def judge(self, now: float, limits: Limits) -> None:
         """Call off what is under way if it is too slow."""

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["InTurn", "Mover"]
 
 InTurn = Callable[[Sequence[Sequence[str]]], Sequence[int]]
-"""Puts files in order, given the URLs of each: they are moved one after the other, in the job's own thread."""
+"""Says which files, given the URLs of each, are to be begun in any case, and in which order: in a replay.
+
+All are moved one after the other then, in the job's own thread; what it does not name comes last."""
 
 
 class Mover:
