@@ -114,7 +114,7 @@ def _du(words: Sequence[str], job_dir: Path, process: Process | None) -> str:  #
         sizes = []
         for name in _names(descriptor):
             sizes.append((_size(descriptor, name, left, 0), name))
-    lines = [f"{sum(size for size, _ in sizes) // 1024:>12} kB  {_text(path.encode())}"]
+    lines = [f"{sum(size for size, _ in sizes) // 1024:>12} kB  {_shown(path)}"]
     lines += [f"{size // 1024:>12} kB  {_shown(name)}" for size, name in sorted(sizes, reverse=True)]
     if left[0] <= 0:
         lines.insert(0, f"more than {MOST_ENTRIES} files: the rest is not counted")
@@ -162,7 +162,7 @@ def _opened(job_dir: Path, path: str, flags: int) -> Iterator[int]:
     if path == str(job_dir) or path.startswith(f"{job_dir}/"):
         path = path[len(str(job_dir)) :].lstrip("/") or "."
     names = [name for name in path.split("/") if name not in {"", "."}]
-    if path.startswith("/") or ".." in names or "\0" in path:
+    if path.startswith("/") or ".." in names or "\0" in path or not _is_name(path):
         raise Refused(f"{_shown(path)} is not within the job's directory")
     if SECRETS_FILE in names:
         raise Refused("the user's secrets are shown to nobody")
@@ -181,6 +181,14 @@ def _opened(job_dir: Path, path: str, flags: int) -> Iterator[int]:
         yield found
     finally:
         os.close(found)
+
+
+def _is_name(path: str) -> bool:
+    """Say whether a file can be called so: not with lone surrogates."""
+    try:
+        return bool(os.fsencode(path))
+    except UnicodeEncodeError:
+        return False
 
 
 def _names(descriptor: int) -> list[str]:
@@ -247,10 +255,14 @@ def _cut(lines: Sequence[str]) -> str:
 
 def _text(data: bytes) -> str:
     """Return bytes as printable lines: what would change a terminal, or a database, is not in them."""
-    text = data.decode("utf-8", "replace")
+    return _printable(data.decode("utf-8", "replace"))
+
+
+def _printable(text: str) -> str:
+    """Return a text without what is no printable character: lone surrogates, too."""
     return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)
 
 
 def _shown(name: str) -> str:
     """Return a name on one line."""
-    return _text(os.fsencode(name)).replace("\n", "\ufffd").replace("\t", "\ufffd")[:300]
+    return _printable(name).replace("\n", "\ufffd").replace("\t", "\ufffd")[:300]
