@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import tarfile
+import zipfile
 import zlib
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from pilot_core.testing.servers.nginx import NginxServer
 from pilot_core.testing.servers.xrootd import XrootdServer
 from pilot_core.testing.tls import TestAuthority
 
-pytestmark = pytest.mark.needs(
+real = pytest.mark.needs(
     "bin:xrootd", "bin:nginx", "module:XRootD", "module:pilot_stager_http", "module:pilot_stager_xrootd"
 )
 
@@ -104,6 +105,7 @@ def grid(site, xrootd, nginx):
     return Grid(site, xrootd, nginx)
 
 
+@real
 def test_inputs_come_by_one_protocol_outputs_go_by_another_and_a_corrupt_replica_is_passed_over(grid):
     grid.put("BAD", CONTENT[:-1] + b"?")
     grid.put("GOOD", CONTENT)
@@ -135,6 +137,7 @@ def test_inputs_come_by_one_protocol_outputs_go_by_another_and_a_corrupt_replica
     ]
 
 
+@real
 @pytest.mark.parametrize(
     ("replicas", "code", "outcomes"),
     [
@@ -165,6 +168,7 @@ open("out.dat", "wb").write(file.read()[1])
 """
 
 
+@real
 def test_a_payload_reads_from_xrootd_what_is_not_copied(grid):
     grid.site.settings["direct_access_lan"] = True
     grid.put("BAD", CONTENT)
@@ -201,6 +205,7 @@ def pilot_catalogs():
 """
 
 
+@real
 def test_what_a_catalogue_said_replays_without_it(grid, tmp_path):
     grid.put("GOOD", CONTENT)
     folder = tmp_path / "plugins"
@@ -221,3 +226,46 @@ def test_what_a_catalogue_said_replays_without_it(grid, tmp_path):
         assert_replays(tmp_path / "recording")
     finally:
         grid.server.start()
+
+
+# -- what goes out -----------------------------------------------------------------------------------------------------
+
+
+def test_outputs_go_out_in_one_archive_and_the_server_takes_what_it_is_told_of_each(site):
+    def zipped(job):
+        return replace(job, parameters=f"{job.parameters} <ZIP_MAP>all.zip:a.root,b.root</ZIP_MAP>")
+
+    job = site.script("printf one > a.root; printf two > b.root", outputs=["a.root", "b.root", "all.zip"], spec=zipped)
+    assert site.run().code == 0
+    site.until(lambda: site.job(job).status in {"finished", "failed"})
+    found = site.job(job)
+    assert found.status == "finished", found.diag
+    assert "a.root" not in {path.name for path in site.storage.iterdir()}
+    with zipfile.ZipFile(site.storage / "all.zip") as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {"a.root": b"one", "b.root": b"two"}
+    files = json.loads(found.report)
+    assert (files["b.root"]["fsize"], files["b.root"]["adler32"]) == (3, adler(b"two"))
+    assert files["b.root"]["endpoint"] == files["all.zip"]["endpoint"] == site.rse
+
+
+@pytest.mark.parametrize(("flag", "status"), [("ao:on", "finished"), ("ao:off", "failed"), ("", "failed")])
+def test_an_output_goes_to_another_storage_if_the_job_allows_that(site, flag, status):
+    (site.folder / "other").mkdir()
+    site.settings["storages"] = {
+        site.rse: {"url": "file:///nowhere/at/all"},
+        "OTHER": {"url": f"file://{site.folder / 'other'}"},
+    }
+    site.settings |= {"write": [site.rse, "OTHER"], "log": ["OTHER"]}
+
+    def allowed(job):
+        files = [replace(file, endpoint="OTHER") if file.kind == "log" else file for file in job.files]
+        return replace(job, special=flag, files=tuple(files))
+
+    job = site.script("printf x > o.dat", outputs=["o.dat"], spec=allowed)
+    assert site.run().code == 0
+    found = site.job(job)
+    assert found.status == status
+    assert (site.folder / "other/o.dat").exists() == (status == "finished")
+    if status == "finished":
+        assert json.loads(found.report)["o.dat"]["endpoint"] == "OTHER"
+        assert "altTransferred=o.dat" in found.fields["job_metrics"]
