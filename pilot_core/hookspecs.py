@@ -98,7 +98,7 @@ class PilotSpecs:
 
     @hookspec
     def pilot_catalogs(self) -> Iterable[Provider[ReplicaCatalog]]:  # type: ignore[empty-body]
-        """Offer catalogues that find and register replicas (kind `catalog`).
+        """Offer catalogues that find and register replicas (kind `catalog`). A queue names the one to ask.
 
         Example::
 

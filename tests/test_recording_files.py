@@ -25,6 +25,7 @@ from pilot_core import (
     ServerAnswer,
     Step,
     Storage,
+    StorageProtocol,
     TransferResult,
 )
 from pilot_core.api.traffic import LOST
@@ -178,6 +179,21 @@ def test_any_body_can_be_recorded_and_read_again(body):
             extra={"any": [1, {"thing": None}]},
         ),
         Queue(name="Q", storages={"R": Storage(rse="R", url="file:///x", stagers=("file",))}, read=("R",)),
+        Queue(
+            name="Q",
+            storages={
+                "R": Storage(
+                    rse="R",
+                    url="root://a//b",
+                    protocols=(
+                        StorageProtocol(url="root://a//b", activities=("read_lan",)),
+                        StorageProtocol(url="c:/d"),
+                    ),
+                )
+            },
+            schemes={"read": ("root", "davs")},
+            catalog="rucio",
+        ),
         ServerAnswer(commands=("debug",), heartbeat_seconds=5),
         TransferResult(size=1, checksum="adler32:00000001", url="u"),
     ],
