@@ -1,33 +1,32 @@
-"""Paths from `file://` URLs, files opened safely, targets that appear whole, and what each `OSError` amounts to."""
+"""Files opened safely, and targets that appear whole."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import os
-import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import unquote_to_bytes, urlsplit
 
 from pilot_core.api.allocation import allocate
 from pilot_core.api.extents import Hole, data_spans, plan
-from pilot_core.api.url import shown_url
-from pilot_core.errors import (
-    AuthError,
-    BackendUnavailable,
-    HandledError,
-    NoSpace,
-    PilotErrorCode,
-    SourceNotFound,
-    TransferError,
-    TransientError,
+from pilot_core.api.local_places import (
+    INPUT,
+    LOCAL_INPUT,
+    LOCAL_OUTPUT,
+    OUTPUT,
+    Place,
+    bad_name,
+    handled,
+    is_plain,
+    path_of,
+    translated,
 )
+from pilot_core.errors import SourceNotFound, TransferError, TransientError
 
 __all__ = ["INPUT", "LOCAL_INPUT", "LOCAL_OUTPUT", "OUTPUT", "Partial", "Place", "Source", "path_of", "translated"]
 
@@ -39,115 +38,6 @@ WRITTEN = 256 << 10
 """Bytes written at once: Linux makes the page cache of pieces as large as a write, and large ones are often scarce."""
 AHEAD = 64 << 20
 """Bytes for which room is taken at once, ahead of what is written."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO, errno.EISDIR})
-_DENIED = frozenset({errno.EACCES, errno.EPERM})
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_TRANSIENT = frozenset(
-    {
-        errno.EAGAIN,
-        errno.EBUSY,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.EINTR,
-        errno.EIO,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOBUFS,
-        errno.ENOMEM,
-        errno.ENOTCONN,
-        errno.ESTALE,
-        errno.ETIMEDOUT,
-    }
-)
-
-
-@dataclass(frozen=True)
-class Place:
-    """One end of a transfer: whether an error there speaks of the storage or of this machine, and its codes."""
-
-    storage: bool
-    reading: bool
-    failed: PilotErrorCode
-    absent: PilotErrorCode
-    denied: PilotErrorCode
-    full: PilotErrorCode
-    late: PilotErrorCode
-
-
-_IN = (PilotErrorCode.MISSINGINPUTFILE, PilotErrorCode.STAGEINAUTHENTICATIONFAILURE, PilotErrorCode.NOLOCALSPACE)
-_OUT = (PilotErrorCode.MISSINGOUTPUTFILE, PilotErrorCode.STAGEOUTAUTHENTICATIONFAILURE, PilotErrorCode.NOREMOTESPACE)
-INPUT = Place(True, True, PilotErrorCode.STAGEINFAILED, *_IN, PilotErrorCode.STAGEINTIMEOUT)
-"""A file on the storage that is fetched."""
-LOCAL_INPUT = Place(False, False, PilotErrorCode.STAGEINFAILED, *_IN, PilotErrorCode.STAGEINTIMEOUT)
-"""Its copy here."""
-LOCAL_OUTPUT = Place(False, True, PilotErrorCode.STAGEOUTFAILED, *_OUT, PilotErrorCode.STAGEOUTTIMEOUT)
-"""A file of the job that is stored."""
-OUTPUT = Place(True, False, PilotErrorCode.STAGEOUTFAILED, *_OUT, PilotErrorCode.STAGEOUTTIMEOUT)
-"""Its copy on the storage."""
-
-
-def _handled(error: OSError, what: str, place: Place) -> HandledError:
-    """Return the error whose class says what is worth trying next."""
-    number = error.errno or 0
-    text = f"{what}: {error.strerror or error}"
-    if number in _FULL:
-        return NoSpace(f"{text}; make room there", error_code=place.full)
-    if number in _TRANSIENT:
-        return TransientError(text, error_code=place.failed)
-    if place.reading and number in _ABSENT:
-        return SourceNotFound(text, error_code=place.absent)
-    if place.storage and number in _DENIED:
-        return AuthError(f"{text}; the pilot's account needs access there", error_code=place.denied)
-    if place.storage and number == errno.EROFS:
-        return BackendUnavailable(text)
-    return TransferError(text, error_code=place.failed)
-
-
-@contextmanager
-def translated(what: str, place: Place) -> Iterator[None]:
-    """Turn an `OSError` of the block into the transfer error that fits, beginning with `what`."""
-    try:
-        yield
-    except OSError as error:
-        raise _handled(error, what, place) from error
-
-
-def path_of(url: str, place: Place) -> Path:
-    """Return the absolute path that a `file://` URL names.
-
-    Raises `BackendUnavailable` for another machine's file; for a URL that can name no file, what an absent file
-    raises when reading and `TransferError` when writing.
-    """
-    what = repr(shown_url(url))
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.lower()
-    except ValueError:
-        raise _bad_name(f"{what}: not a URL", place) from None
-    if parts.scheme != "file" or host not in {"", "localhost"}:
-        raise BackendUnavailable(f"{what}: the stager `file` serves file:///path and file://localhost/path only")
-    # urlsplit drops line breaks without a word, so the text itself is looked at
-    path = os.fsdecode(unquote_to_bytes(parts.path))
-    if not _plain(url) or not _plain(path):
-        raise _bad_name(f"{what}: has a control character", place)
-    if "?" in url or "#" in url:
-        raise _bad_name(f"{what}: write ? and # in a path as %3F and %23", place)
-    if not path.startswith("/") or path.endswith(("/", "/.")) or ".." in path.split("/"):
-        raise _bad_name(f"{what}: not the absolute path of a file, without any `..`", place)
-    return Path(path)
-
-
-def _plain(text: str) -> bool:
-    """Say whether the text is free of control characters."""
-    return not _CONTROL.search(text)
-
-
-def _bad_name(text: str, place: Place) -> HandledError:
-    """Return the error for a name that no file can have."""
-    if place.reading:
-        return SourceNotFound(text, error_code=place.absent)
-    return TransferError(text, error_code=PilotErrorCode.BADOUTPUTFILENAME if place.storage else place.failed)
 
 
 class Source:
@@ -160,8 +50,8 @@ class Source:
     def __init__(self, path: Path, place: Place, what: str) -> None:
         self.place = place
         self.what = what
-        if not _plain(str(path)):
-            raise _bad_name(f"{what!r}: has a control character", place)
+        if not is_plain(str(path)):
+            raise bad_name(f"{what!r}: has a control character", place)
         with translated(f"{what}: cannot be read", place):
             # not waiting for the other end of a FIFO, nor becoming a session's terminal
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -264,8 +154,8 @@ class Partial:
         self.what = what
         self.durable = durable
         self._name = path.name
-        if not _plain(str(path)) or self._name in {"", ".."}:
-            raise _bad_name(f"{what!r}: not the name of a file", place)
+        if not is_plain(str(path)) or self._name in {"", ".."}:
+            raise bad_name(f"{what!r}: not the name of a file", place)
         # a name of the length limit leaves no room for more, so only its beginning is used
         start = os.fsdecode(os.fsencode(self._name)[:100])
         self._temporary: str | None = f".{start}.part-{secrets.token_hex(8)}"
@@ -300,7 +190,7 @@ class Partial:
                 self._position += done
                 left = left[done:]
         except OSError as error:
-            raise _handled(error, f"{self.what}: cannot be written", self.place) from error
+            raise handled(error, f"{self.what}: cannot be written", self.place) from error
         self._gap = False
 
     def expect(self, size: int) -> None:
