@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import CancelToken
 from pilot_core.api.events import PayloadCommand
 from pilot_core.api.url import without_password
+from pilot_core.archives import members_of
 from pilot_core.errors import HandledError
 from pilot_core.payload import SECRETS_FILE, argument_vector, check_needs, environment, program_of
 from pilot_core.payloadrun import PREPARATION_LIMIT
@@ -64,6 +65,10 @@ class FilePlan:
     choices: tuple[Choice, ...] = ()
     remote: str = ""
     """The URL at which the payload reads an input that is not copied; empty = it is copied."""
+    archive: str = ""
+    """The output that an output goes out in; empty = it goes out by itself."""
+    members: tuple[str, ...] = ()
+    """The outputs that go out in this one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,10 +177,7 @@ class Explainer:
             files += [self._input(file, job_dir / "payload", remote, problems, plugins) for file in job.inputs]
         payload = self._payload(job, job_dir / "payload", remote, problems) if plan.has(Phase.PAYLOAD) else None
         if plan.has(Phase.STAGE_OUT):
-            self.mover.routes.ask_for_outputs(job.outputs, "write", cancel=self.cancel)
-            self.mover.routes.ask_for_outputs([file for file in (job.log,) if file], "log", cancel=self.cancel)
-            files += [self._output(f, job_dir / "payload", "write", problems, plugins) for f in job.outputs]
-            files += [self._output(f, job_dir, "log", problems, plugins) for f in (job.log,) if f]
+            files += self._outputs(job, job_dir, problems, plugins)
         return Explanation(
             job_id=job.id,
             queue=self.queue.name,
@@ -208,6 +210,24 @@ class Explainer:
             choices=self._choices("read", file.lfn, lambda: self.mover.routes.sources(file), problems, plugins),
             remote=remote.replicas[file.lfn].url if file.lfn in remote else "",
         )
+
+    def _outputs(self, job: Job, job_dir: Path, problems: list[str], plugins: dict[str, Plugin]) -> Iterator[FilePlan]:
+        """Yield the outputs and the log."""
+        logs = [file for file in (job.log,) if file]
+        archives = members_of(job)
+        archive_of = {lfn: archive for archive, lfns in archives.items() for lfn in lfns}
+        alone = [file for file in job.outputs if file.lfn not in archive_of]
+        self.mover.routes.ask_for_outputs(alone, "write", cancel=self.cancel)
+        self.mover.routes.ask_for_outputs(logs, "log", cancel=self.cancel)
+        for file in job.outputs:
+            if file in alone:
+                made = self._output(file, job_dir / "payload", "write", problems, plugins)
+                yield replace(made, members=tuple(archives.get(file.lfn, ())))
+            else:
+                local = str(job_dir / "payload" / file.lfn)
+                yield FilePlan(activity="write", lfn=file.lfn, local=local, archive=archive_of[file.lfn])
+        for file in logs:
+            yield self._output(file, job_dir, "log", problems, plugins)
 
     def _output(
         self, file: OutputFile, folder: Path, activity: str, problems: list[str], plugins: dict[str, Plugin]

@@ -258,6 +258,16 @@ def test_a_failed_job_leaves_no_archive_behind(bench):
     assert done["files"] == []
 
 
+def test_an_explanation_says_what_goes_into_which_archive(bench):
+    job = {"parameters": "-c true", "outputs": ["a.root", "all.zip"], "archives": {"all.zip": ["*.root"]}}
+    files = {file["lfn"]: file for file in bench.run(job, "--explain")["files"]}
+    assert (files["a.root"]["archive"], files["a.root"]["choices"]) == ("all.zip", [])
+    assert (files["all.zip"]["members"], len(files["all.zip"]["choices"])) == (["a.root"], 1)
+    text = bench.start(job, "--explain").stdout.splitlines()
+    assert "  in the archive all.zip" in text
+    assert "  an archive of a.root, unless the payload makes it" in text
+
+
 # -- alternatives ------------------------------------------------------------------------------------------------------
 
 
