@@ -29,6 +29,8 @@ __all__ = ["Facts", "Failure", "FinalReport", "Verdict", "payload_failure"]
 
 MOST_ATTEMPTS = 200
 """Lines of the attempt ledger that go into the report; failed attempts first."""
+LONGEST_ERROR = 500
+"""Characters of an attempt's error that go into the report; the log archive has the whole ledger."""
 DEEPEST_METADATA = 30
 """Levels of what plugins collected that go into the report."""
 
@@ -156,7 +158,7 @@ class Facts:
             pilot_error_code=(cause.code or int(PilotErrorCode.GENERALERROR)) if cause else 0,
             pilot_error=text,
             files=tuple(file for file in self.files if cause is None or file.lfn == log),
-            metadata=_plain({**self.metadata, "pilot": self._own_metadata()}, clean),
+            metadata=_plain({**self.metadata, "pilot": self._own_metadata(clean)}, clean),
             metrics=self._metrics(),
             log_extract=text,
         )
@@ -168,7 +170,7 @@ class Facts:
             metrics["altTransferred"] = ",".join(self.elsewhere)
         return metrics
 
-    def _own_metadata(self) -> dict[str, Any]:
+    def _own_metadata(self, clean: Callable[[str], str]) -> dict[str, Any]:
         """Return the pilot's own part of the job's metadata."""
         lfns = [*(file.lfn for file in self.job.inputs), *(file.lfn for file in self.job.files_out)]
         places = {lfn: number for number, lfn in enumerate(lfns)}
@@ -184,7 +186,10 @@ class Facts:
         return {
             **more,
             "phases": {name: round(seconds, 6) for name, seconds in self.phases.items()},
-            "attempts": [attempt.to_json() for attempt in ledger[:MOST_ATTEMPTS]],
+            # a text is cleaned before it is cut: half a secret is not found any more
+            "attempts": [
+                {**each.to_json(), "error": clean(each.error)[:LONGEST_ERROR]} for each in ledger[:MOST_ATTEMPTS]
+            ],
             "attempts_left_out": max(0, len(ledger) - MOST_ATTEMPTS),
             "failures": [asdict(failure) for failure in self.verdict.failures],
             "payload": asdict(self.verdict.payload) if self.verdict.payload else None,

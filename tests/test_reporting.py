@@ -35,7 +35,7 @@ from pilot_core import (
     TransferAttempt,
 )
 from pilot_core.logs import Redactor
-from pilot_core.reporting import MOST_ATTEMPTS, Facts, Failure, FinalReport, Verdict, payload_failure
+from pilot_core.reporting import LONGEST_ERROR, MOST_ATTEMPTS, Facts, Failure, FinalReport, Verdict, payload_failure
 from pilot_core.testing.clock import FakeClock
 
 CANARY = "canary5d1f7c0ae2"
@@ -228,6 +228,34 @@ def test_of_many_attempts_the_failed_ones_are_reported_first():
         MOST_ATTEMPTS - failed
     )
     assert own["attempts"][0] == attempts[0].to_json()
+
+
+def test_attempts_are_reported_in_the_order_of_the_jobs_files_whenever_they_ended():
+    job = Job(id=7, inputs=tuple(InputFile(lfn=f"f{n}") for n in range(3)))
+    attempts = [
+        replace(attempt(number), lfn=lfn, number=number, outcome=outcome)
+        for lfn, number, outcome in (
+            ("f2", 1, "ok"),
+            ("f1", 1, "AuthError"),
+            ("f0", 1, "AuthError"),
+            ("f0", 2, "AuthError"),
+            ("f0", 3, "ok"),
+            ("f1", 2, "ok"),
+        )
+    ]
+    own = final(attempts=attempts, job=job).metadata["pilot"]
+    assert [(one["lfn"], one["number"]) for one in own["attempts"]] == [
+        *(("f0", 1), ("f0", 2), ("f1", 1)),
+        *(("f0", 3), ("f1", 2), ("f2", 1)),
+    ]
+
+
+def test_an_attempts_error_is_reported_within_a_limit_and_no_half_of_a_secret_with_it():
+    redactor = Redactor()
+    redactor.add([CANARY])
+    text = "x" * (LONGEST_ERROR - 5) + CANARY + "y" * 5000
+    [one] = final(None, redactor.clean, attempts=[attempt(1, "AuthError", error=text)]).metadata["pilot"]["attempts"]
+    assert one["error"] == ("x" * (LONGEST_ERROR - 5) + "<hidden>")[:LONGEST_ERROR]
 
 
 class Colour(Enum):

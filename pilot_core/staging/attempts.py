@@ -124,13 +124,13 @@ class Attempts:
         stager, replica = candidate.stager, candidate.replica
         lane.raise_if_stopped()
         wall = self._clock.wall()
-        attempt = Attempt(transfer, replica, stager, self._clock)
+        allowed = time_allowed(transfer.size, self._rates.of(stager.name, replica.rse))
+        attempt = Attempt(transfer, replica, stager, self._clock, allowed=allowed)
         result: TransferResult | None = None
         failure: HandledError | None = None
         lane.begin(attempt)
         try:
             backend = self._backends.instance(transfer.hook, stager.name)
-            allowed = time_allowed(transfer.size, self._rates.of(stager.name, replica.rse))
             deadline = Deadline.after(self._clock, allowed)
             result = transfer.call(backend, replica, attempt.progress, cancel=lane.token, deadline=deadline)
         except HandledError as error:
