@@ -188,10 +188,10 @@ class Partial:
                     self._allocate(len(part))
                 done = os.write(self.descriptor, part)
                 self._position += done
+                self._gap = False
                 left = left[done:]
         except OSError as error:
             raise handled(error, f"{self.what}: cannot be written", self.place) from error
-        self._gap = False
 
     def expect(self, size: int) -> None:
         """Take room for a file of `size` bytes while it is written: it is known earlier that the disk is full."""
