@@ -259,6 +259,69 @@ def test_a_mistake_is_told_before_a_job_is_taken(site, watchdogs, words):
     assert site.job(job).status == "activated"
 
 
+FILES = """
+from pathlib import Path
+
+from pilot_core import Provider, Violation, hookimpl
+
+
+class Files:
+    interval = 0.1
+
+    def __init__(self, settings, context):
+        pass
+
+    def check(self, watched):
+        if "break" in watched.job.parameters:
+            raise RuntimeError("a bug")
+        count = len(list(watched.job_dir.iterdir()))
+        return Violation(error_code=1104, message=f"{count} files of 5") if count > 5 else None
+
+
+@hookimpl
+def pilot_watchdogs():
+    yield Provider(name="files", factory=Files)
+"""
+
+
+@pytest.fixture
+def foreign(site):
+    """A watchdog of somebody else's, which is installed."""
+    folder = site.folder / "plugins"
+    info = folder / "files-1.dist-info"
+    info.mkdir(parents=True)
+    (folder / "files_watchdog.py").write_text(FILES)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pilot-watchdog-files\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[pilot_core.plugins.v1]\nwatchdog.files = files_watchdog\n")
+    site.tables["plugins"] = {"paths": [str(folder)]}
+
+
+MANY = "touch 1 2 3 4 5 6; exec sleep {}"
+
+
+def test_a_watchdog_that_is_installed_and_not_named_does_not_look(site, foreign):
+    assert run_two(site, site.script(MANY.format(1))).status == "finished"
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_one_that_is_named_looks(site, foreign, everywhere):
+    if everywhere:
+        site.tables["watchdog.files"] = {}
+    else:
+        site.settings["watchdogs"] = {"files": {}}
+    found = run_two(site, site.script(MANY.format(1000)))
+    failed_by(site, found, Code.USERDIRTOOLARGE, "8 files of 5")
+
+
+def test_one_that_is_broken_ends_no_job(site, foreign):
+    site.tables["watchdog.files"] = {}
+    job = site.script("sleep 1; : break", priority=2000)
+    ended = site.run(bug=True)
+    assert ended.code == 0
+    assert site.job(job).status == "finished"
+    assert ended.says("ERROR", "watchdog.files (pilot-watchdog-files 1) failed and does not watch this job any more")
+
+
 def test_settings_for_every_queue_give_way_to_those_of_one(site):
     site.tables["watchdog.wall-time"] = {"interval": 0.1, "limit_seconds": 1000}
     site.settings["watchdogs"] = {"wall-time": {"limit_seconds": 1}}

@@ -25,7 +25,7 @@ LEAST = {
     "queue_source": 45,
     "server_protocol": 40,
     "stager": 30,
-    "watchdog": 45,
+    "watchdog": 48,
     "watchdog_time": 10,
 }
 """How many faults a kind's kit has to be tried with, at the least."""
