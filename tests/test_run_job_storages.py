@@ -163,6 +163,23 @@ def test_a_payload_reads_an_input_where_it_lies_and_nothing_is_copied(bench):
     assert done["report"]["metadata"]["pilot"]["remote_io"] == {"AOD.1.root": url}
 
 
+def test_an_input_is_read_at_the_first_place_where_it_really_is(bench):
+    bench.queue |= {"direct_access_lan": True, "read": ["C", "A", "B"]}
+    bench.storages["C"] = {"url": f"file://{bench.folder}"}
+    one = bench.put("B", "AOD.1.root")
+    bench.put("A", "AOD.1.root", b"too short")
+    done = bench.run({"parameters": "-c 'echo $0' AOD.1.root", "transfer_type": "direct", "inputs": [one]})
+    assert done["output"]["stdout"] == f"file://{bench.folder}/B/AOD.1.root\n"
+    assert [(each["outcome"], each["rse"]) for each in done["attempts"]] == [("remote-io", "B")]
+
+
+def test_an_input_that_is_nowhere_fails_the_job_before_the_payload(bench):
+    bench.queue["direct_access_lan"] = True
+    done = bench.shell("touch ran", inputs=["AOD.1.root"], transfer_type="direct", outputs=["ran"])
+    assert [failure["code"] for failure in done["errors"]] == [1331]
+    assert done["payload"] is None
+
+
 def test_an_input_is_copied_where_queue_or_job_do_not_allow_direct_access(bench):
     one = bench.put("A", "AOD.1.root")
     job = {"inputs": [one], "transfer_type": "direct"}
