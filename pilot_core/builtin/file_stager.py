@@ -133,10 +133,10 @@ class FileStager:
     def _opened(self, request: FetchRequest, what: str) -> Source:
         """Open what is fetched; where a whole storage is missing, its file is not said to be lost."""
         path = path_of(request.url, INPUT)
+        self._check_mounted(path)
         try:
             return Source(path, INPUT, what)
         except SourceNotFound:
-            self._check_mounted(path)
             _check_root(request.root)
             raise
 
