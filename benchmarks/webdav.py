@@ -1,6 +1,6 @@
 """The stager `http` against curl, on a real nginx on loopback: one large file, many small ones, memory.
 
-    python benchmarks/http.py [--megabytes N] [--pairs N] [--files N] [--tls] [--folder DIR]
+    python benchmarks/webdav.py [--megabytes N] [--pairs N] [--files N] [--tls] [--folder DIR]
 
 It starts the server by itself (apt: nginx-light libnginx-mod-http-dav-ext; curl) with its files below `--folder`, by
 itself memory (/dev/shm): the wire is measured, not a disk. Medians of interleaved runs in random order, with the CPU
