@@ -96,7 +96,8 @@ class Source:
         done, short = 0, False
         with translated(f"{self.what}: cannot be read", self.place):
             if size > length:
-                os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+                with suppress(OSError):  # advice only
+                    os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
             for span in plan(size, data):
                 if not span.data:
                     done, short = span.end, False
