@@ -16,6 +16,7 @@ from pilot_core import (
     BackendUnavailable,
     ConfigError,
     FileStat,
+    Hole,
     Incoming,
     Outgoing,
     Provider,
@@ -26,7 +27,6 @@ from pilot_core import (
     setting,
     shown_url,
 )
-from pilot_core.api.extents import Hole
 from pilot_core.api.local_files import INPUT, OUTPUT, Partial, Source, path_of, translated
 
 if TYPE_CHECKING:
