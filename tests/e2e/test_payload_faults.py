@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import signal
+import uuid
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pilot_core import PilotErrorCode as Code
+from pilot_core.testing.outcomes import DOES_NOT_APPLY
 
 FATAL = (
     *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS),
@@ -78,6 +81,46 @@ def test_a_payload_without_memory_left_ends_by_itself(site):
     assert found.reported_state == "failed"
     assert found.fields["trans_exit_code"] == "1"
     assert b"MemoryError" in site.log_of(found.id)["payload.stderr"]
+
+
+@pytest.fixture
+def little_memory():
+    """Words before a command that gives it and its children a control group of 100 MB (version 1 or 2)."""
+    name = f"pilot-core-{uuid.uuid4().hex[:12]}"
+    tries = (
+        (Path("/sys/fs/cgroup/memory"), ("memory.limit_in_bytes",)),
+        (Path("/sys/fs/cgroup"), ("memory.max", "memory.swap.max")),
+    )
+    for top, limits in tries:
+        group = top / name
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            (group / limits[0]).write_text("100000000")
+            for other in limits[1:]:
+                (group / other).write_text("0")
+        except OSError:
+            group.rmdir()
+            continue
+        yield "sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh"
+        group.rmdir()
+        return
+    pytest.skip(f"{DOES_NOT_APPLY}: no control group with a limit of memory can be made here")
+
+
+@pytest.mark.parametrize("program", ["exec {}", "{}; exit $?"])
+def test_a_payload_that_the_kernel_kills_for_lack_of_memory_is_told_as_such(site, little_memory, program):
+    eater = "python3 -S -c 'held = bytearray(1 << 30)'"
+    job = site.script(program.format(eater))
+    ended = site.run(prefix=little_memory)
+    assert ended.code == 0
+    found = site.job(job)
+    assert found.fields["trans_exit_code"] == str(128 + signal.SIGKILL)
+    assert found.fields["pilot_error_code"] == Code.PAYLOADOUTOFMEMORY
+    assert "SIGKILL" in found.fields["pilot_error_diag"]
+    assert "killed 1 process here for lack of memory" in found.fields["pilot_error_diag"]
 
 
 def test_a_payload_that_closes_its_outputs_is_waited_for(site):
