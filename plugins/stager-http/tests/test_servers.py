@@ -92,12 +92,12 @@ def test_files_of_all_sizes_pass_on_one_connection(size, server, bench):
 
 @both
 def test_a_folder_is_no_file(server, bench):
-    on = bench()
-    on.store(f"{url_of(server)}/folder/f")
-    for ask in (on.fetch, on.stat, on.remove):
+    bench().store(f"{url_of(server)}/folder/f")
+    for name in ("fetch", "stat", "remove"):
+        # each on a new connection: XRootD 5.5 answers a used one nothing when it is asked for a folder's checksum
         with pytest.raises(SourceNotFound):
-            ask(f"{url_of(server)}/folder")
-    assert on.stat(f"{url_of(server)}/folder/f").size == len(DATA)
+            getattr(bench(), name)(f"{url_of(server)}/folder")
+    assert bench().stat(f"{url_of(server)}/folder/f").size == len(DATA)
 
 
 @pytest.mark.needs("bin:xrootd", "bin:xrdcp")

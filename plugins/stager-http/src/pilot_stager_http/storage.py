@@ -56,6 +56,7 @@ class Storage:
         """Prepare; raises `ValueError` for a proxy that is no URL of one."""
         own = settings.ca_file is not None or settings.ca_dir is not None
         proxy = {"none": "", "": context.proxy}.get(settings.proxy, settings.proxy)
+        self.log = context.log
         self._clock = context.clock
         self._credentials = Credentials(settings, context)
         self._insecure_redirects = settings.insecure_redirects
