@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pilot_core.api.clock import Event
-from pilot_core.diagnostics import LONGEST, VERBS, Refused, answer, last_lines, verb_of
-from pilot_core.errors import HandledError
 
 if TYPE_CHECKING:
     import logging
@@ -70,9 +68,9 @@ class Commands:
         before = (self._debug, self._request)
         words = [command.strip() for command in commands if command.strip() not in NOTHING]
         self._debug = "debug" in words and "debugoff" not in words
-        self._request = next((word for word in reversed(words) if verb_of(word)), "")
+        self._request = next((word for word in reversed(words) if _is_verb(word)), "")
         for word in words:
-            known = word in {"softkill", "debug", "debugoff"} or bool(verb_of(word))
+            known = word in {"softkill", "debug", "debugoff"} or _is_verb(word)
             if word not in self._known:
                 self._known.add(word)
                 if known:
@@ -87,12 +85,16 @@ class Commands:
     def text(self) -> str:
         """Return what the next update shows the server; empty if it asked for nothing."""
         lines = [
-            f"pilot-core refuses {word[:250]!r}: it knows {', '.join(VERBS)}, debug, debugoff, softkill, tobekilled"
+            f"pilot-core refuses {word[:250]!r}: it knows tail, ls, ps, du, debug, debugoff, softkill, tobekilled"
             for word in self._refused
         ]
         self._refused = ()
         if self.watched:
             lines.append(self._look())
+        if not lines:
+            return ""
+        from pilot_core.diagnostics import LONGEST  # noqa: PLC0415  (few jobs are looked at)
+
         return self._clean("\n".join(lines))[-LONGEST:]
 
     def _look(self) -> str:
@@ -118,6 +120,8 @@ class Commands:
 
     def _shown(self, request: str, folder: Path | None, process: tuple[int, int] | None) -> str:
         """Return what a request shows; without one it is the end of the payload's output."""
+        from pilot_core.diagnostics import Refused, answer, last_lines  # noqa: PLC0415
+
         if folder is None:
             return "the job has no directory yet"
         try:
@@ -129,5 +133,12 @@ class Commands:
                 return ""  # no payload has run yet
             self._log.warning("the server's command %.250r is refused: %s", request, error)
             return f"pilot-core refuses {request[:250]!r}: {error}"
-        except HandledError as error:
-            return str(error)
+        except OSError as error:
+            return f"the job's directory cannot be read: {error.strerror}"
+
+
+def _is_verb(word: str) -> bool:
+    """Say whether a command is one of those that look at a job."""
+    from pilot_core.diagnostics import verb_of  # noqa: PLC0415
+
+    return bool(verb_of(word))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from pilot_core.api.cancel import CancelToken, Deadline
 from pilot_core.api.events import FinishedPayload, PayloadCommand
 from pilot_core.api.executor import OnThisMachine, PayloadSpec
-from pilot_core.api.watchdog import Watched
 from pilot_core.errors import Cancelled, ExecutorError, PilotErrorCode
 from pilot_core.payload import argument_vector, environment
 from pilot_core.remote_io import RemoteInputs
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from pilot_core.api.executor import Payload, PayloadHandle, PayloadResult
     from pilot_core.api.job import Job
+    from pilot_core.api.watchdog import Watched
     from pilot_core.journal import SteadyJournal
     from pilot_core.services import Services
     from pilot_core.watching import Watch
@@ -172,6 +172,8 @@ class PayloadRun:
         services, started = self._services, self._services.clock.monotonic()
 
         def look() -> Watched:
+            from pilot_core.api.watchdog import Watched  # noqa: PLC0415  (most payloads of a test end before a look)
+
             return Watched(
                 job=self._job,
                 handle=handle,
