@@ -171,7 +171,7 @@ class Facts:
         )
 
     def _log_extract(self, text: str, clean: Callable[[str], str]) -> str:
-        """Return what the server keeps of the log: of a failed job the failed attempts, too, for it keeps no metadata."""
+        """Return what the server keeps of the log: failed attempts, too, of a failed job, whose metadata it drops."""
         lines = [text]
         room = LONGEST_EXTRACT - len(text)
         for each in self._ordered() if self.verdict.failures else ():
