@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from pilot_core.api.events import PayloadCommand
 from pilot_core.api.url import without_password
 from pilot_core.archives import members_of
 from pilot_core.errors import HandledError
+from pilot_core.explanation import Choice, Environment, Explanation, FilePlan, Limit, Payload, Plugin
 from pilot_core.payload import SECRETS_FILE, argument_vector, check_needs, environment, program_of
 from pilot_core.payloadrun import PREPARATION_LIMIT
 from pilot_core.phases import Phase
@@ -28,117 +29,12 @@ if TYPE_CHECKING:
     from pilot_core.plugins import Hooks, Loaded
     from pilot_core.staging import Mover
 
-__all__ = ["Choice", "Environment", "Explainer", "Explanation", "FilePlan", "Limit", "Payload", "Plugin"]
+__all__ = ["Explainer"]
 
 HIDDEN = "<hidden>"
 _SECRET_NAME = re.compile(r"token|secret|passw|credential|api_?key|private|auth", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"://[^/\s]*@")
 """A URL with a user or a password in it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """A stager and a replica, and what became of the pair."""
-
-    place: int | None
-    """1 for what is tried first; None = not tried."""
-    stager: str
-    url: str
-    rse: str
-    rule: str
-    why: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class FilePlan:
-    """One file on its way."""
-
-    activity: str
-    """read, write or log."""
-    lfn: str
-    local: str
-    """Where it goes to, or comes from, in the job's directory."""
-    size: int | None = None
-    checksum: str = ""
-    seconds_allowed: float | None = None
-    """For one attempt; None = depends on the size that the file will have."""
-    choices: tuple[Choice, ...] = ()
-    remote: str = ""
-    """The URL at which the payload reads an input that is not copied; empty = it is copied."""
-    archive: str = ""
-    """The output that an output goes out in; empty = it goes out by itself."""
-    members: tuple[str, ...] = ()
-    """The outputs that go out in this one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Environment:
-    """The payload's environment against the pilot's own; what may be a secret is hidden."""
-
-    added: Mapping[str, str] = field(default_factory=dict)
-    changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Name -> the pilot's value, the payload's."""
-    dropped: tuple[str, ...] = ()
-    same: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Payload:
-    """What would be executed."""
-
-    argv: tuple[str, ...]
-    shell: bool
-    cwd: str
-    fetched_from: str = ""
-    """The URL of a program that is fetched first."""
-    secrets: int = 0
-    """Number of the user's secrets in the file for them."""
-    secrets_file: str = ""
-    environment: Environment = field(default_factory=Environment)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limit:
-    """A limit, or what a job says that it needs."""
-
-    name: str
-    value: float
-    unit: str
-    source: str
-    """job, queue or pilot."""
-    enforced: bool
-    """Whether this pilot ends what goes beyond it; else it is only told to server and payload."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plugin:
-    """A plugin that would take part."""
-
-    name: str
-    distribution: str
-    version: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Explanation:
-    """What would be run."""
-
-    job_id: int
-    queue: str
-    queue_source: str
-    job_dir: str
-    phases: tuple[str, ...]
-    executor: str
-    files: tuple[FilePlan, ...]
-    payload: Payload | None
-    limits: tuple[Limit, ...]
-    plugins: tuple[Plugin, ...]
-    problems: tuple[str, ...]
-    """Why it would fail, as far as that can be known."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON data."""
-        return {"schema": 1, **asdict(self)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pilot_core.api.staging import REMOTE_IO
 
 if TYPE_CHECKING:
-    from pilot_core.explain import Environment, Explanation, FilePlan, Payload
+    from pilot_core.explanation import Environment, Explanation, FilePlan, Payload
     from pilot_core.onejob import JobResult
 
 __all__ = ["explanation_text", "result_text"]
