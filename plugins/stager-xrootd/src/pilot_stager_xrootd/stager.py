@@ -207,13 +207,21 @@ class _Download:
         self.server = message["server"]
         incoming.expect(message["size"])
         try:
-            while "end" not in (message := _hear(worker, call)):
-                incoming.write(worker.slot(message["block"], message["length"]))
-                worker.say(free=message["block"])
+            self._take(worker, message)
         except Trouble as trouble:
             raise trouble.amid() from None
         if incoming.received != found[0]:
             raise SizeMismatch(f"{call.what}: {incoming.received} bytes came of {found[0]}")
+
+    def _take(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
+        """Take blocks until the end."""
+        while True:
+            if "block" in message:
+                self._incoming.write(worker.slot(message["block"], message["length"]))
+            if "end" in message:
+                return
+            worker.say(free=message["block"])
+            message = _hear(worker, self._call)
 
 
 class _Upload:
@@ -299,7 +307,7 @@ class _Upload:
     def _verify(self, message: dict[str, Any], sent: Checksum) -> None:
         """Compare what the storage has with what was sent."""
         what, size = self._call.what, self._outgoing.size
-        if message["stored"] != size:
+        if message["stored"] not in {None, size}:
             raise SizeMismatch(f"{what}: {size} bytes were sent, and the storage has {message['stored']}")
         told = _told(message["checksum"])
         if told is None or told.name != sent.name:
