@@ -44,6 +44,7 @@ class Outputs:
         self._queue_name = queue_name
         self._mover = mover
         self._journal = journal
+        self._files = {file.lfn: file for file in job.files_out}
         self._places = {file.lfn: number for number, file in enumerate(job.files_out)}
         self._catalogue = catalogue
         self._archives = members_of(job)
@@ -69,12 +70,11 @@ class Outputs:
     def withdraw(self, *, cancel: CancelToken) -> None:
         """Remove from the storages what was stored of the outputs, as well as that can be done; the log stays."""
         log = self._job.log.lfn if self._job.log else None
-        for report in sorted(self.stored, key=self._place):
-            if report.lfn == log:
-                continue
-            if report.lfn not in self._inside:
+        stored, inside = sorted(self.stored, key=self._place), self._inside
+        self.stored[:] = [report for report in stored if report.lfn == log]
+        for report in stored:
+            if report.lfn != log and report.lfn not in inside:
                 self._mover.remove(report.rse, report.surl, cancel=cancel)
-            self.stored.remove(report)
         self.elsewhere = [lfn for lfn in self.elsewhere if lfn == log]
 
     def store_log(self, log: OutputFile, job_dir: Path, *, cancel: CancelToken) -> None:
@@ -99,7 +99,8 @@ class Outputs:
         Last of all, because what a catalogue knows is not taken out of it again. What lies in an archive has no place
         of its own there.
         """
-        singly = [report for report in self.stored if report.lfn not in self._inside]
+        inside = self._inside
+        singly = [report for report in self.stored if report.lfn not in inside]
         if self._catalogue is not None and singly:
             self._catalogue.register(self._job, singly, cancel=cancel)
 
@@ -125,7 +126,8 @@ class Outputs:
                 there.add(archive)
             elif archive in there:
                 self._packed[archive] = [look_at(path, cancel=cancel) for path in members]
-        return [file for lfn, file in files.items() if lfn in there - self._inside]
+        there -= self._inside
+        return [file for lfn, file in files.items() if lfn in there]
 
     def _add_members(self) -> None:
         """Tell of the members of the archives that were stored."""
@@ -204,8 +206,7 @@ class Outputs:
                 rse=moved.replica.rse,
             )
         )
-        files = {file.lfn: file for file in self._job.files_out}
-        if self._mover.routes.elsewhere(files[lfn], moved.transfer.activity, moved.replica.rse):
+        if self._mover.routes.elsewhere(self._files[lfn], moved.transfer.activity, moved.replica.rse):
             self.elsewhere.append(lfn)
             job_logger(self._job.id, "outputs").warning(
                 "%s is stored on %s, not where it belongs", lfn, moved.replica.rse
