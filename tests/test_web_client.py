@@ -329,6 +329,16 @@ def test_a_server_that_ignores_expect_gets_the_body_after_a_while():
     asker.client.close()
 
 
+@pytest.mark.needs("module:cryptography")
+def test_a_server_that_ignores_expect_over_tls_gets_the_body_after_a_while(authority):
+    """TLS 1.3 sends tickets after the handshake: something to read, and no answer."""
+    asker = Asker(expect_seconds=0.1, silence=5.0, trust=Trust(ca_file=authority.ca_file))
+    script = serving(lambda connection, asked, body: connection.answer(201))
+    with ScriptedHttp(script, tls=authority.server_context()) as server:
+        assert asker.put(server.url, DATA, expect=True)[0] == 201
+    asker.client.close()
+
+
 def test_a_late_continue_is_no_answer():
     asker = Asker(expect_seconds=0.01)
 

@@ -163,9 +163,18 @@ class WebClient:
             return self._pushed(wire, memoryview(data), patience)
         if not self._pushed(wire, memoryview(head), patience):
             return False
-        if request.expect and patience.wait_for(wire, self._expect_seconds) and not wire.interim(patience):
+        if request.expect and not self._wanted(wire, patience):
             return False
         return self._body_sent(wire, body, patience)
+
+    def _wanted(self, wire: Wire, patience: Patience) -> bool:
+        """Say whether a body is to be sent that was announced: it is asked for, or nothing is said for a while."""
+        clock = patience.deadline.clock
+        until = clock.monotonic() + self._expect_seconds
+        while not wire.listen():  # what makes it readable may be TLS's own business
+            if not patience.wait_for(wire, until - clock.monotonic()):
+                return True
+        return wire.interim(patience)
 
     def _body_sent(self, wire: Wire, body: WebBody, patience: Patience) -> bool:
         """Send a body block by block, as long as there is no answer."""
