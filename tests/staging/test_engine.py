@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -44,7 +47,7 @@ from pilot_core import (
     TransientError,
 )
 from pilot_core.logs import job_logger
-from pilot_core.staging import START_ALLOWANCE, AttemptFile, Limits, Space, in_words, time_allowed
+from pilot_core.staging import START_ALLOWANCE, AttemptFile, Limits, Space, free_space, in_words, time_allowed
 from pilot_core.staging.lane import Attempt
 from pilot_core.staging.ledger import Ledger
 from pilot_core.staging.limits import SLOWDOWN, WINDOW, Rates
@@ -153,6 +156,22 @@ def test_a_thousand_files_come_in(tmp_path, folder, cancel):
     assert all((folder / file.lfn).read_text() == str(number) for number, file in enumerate(files))
 
 
+def test_where_fewer_threads_may_be_had_they_move_all_files(folder, cancel, monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def few(thread):
+        if thread.name.startswith("transfer-") and len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", few)
+    all_in(mover_of(Shelf(one=Told())), folder, [input_file(lfn) for lfn in lfns(9)], cancel)
+    assert names(folder) == lfns(9)
+    with pytest.raises(HandledError, match="no file can be moved: can't start new thread"):
+        all_in(mover_of(Shelf(one=Told())), folder, [input_file("g")], cancel)
+
+
 def test_a_job_without_inputs_needs_nothing(folder, cancel):
     assert all_in(mover_of(Shelf()), folder, [], cancel) == ()
 
@@ -208,6 +227,14 @@ def test_jobs_of_one_pilot_do_not_count_on_the_same_space(tmp_path):
         with space.hold(tmp_path, 60, "two"):
             pass
     with space.hold(tmp_path, 100, "three"):
+        pass
+
+
+def test_a_file_system_that_knows_no_blocks_has_room(tmp_path, monkeypatch):
+    assert 0 < free_space(tmp_path) < sys.maxsize
+    nothing = SimpleNamespace(f_blocks=0, f_bavail=0, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _: nothing)
+    with Space().hold(tmp_path, 10**15, "a lot"):
         pass
 
 
