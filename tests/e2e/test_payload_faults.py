@@ -182,30 +182,34 @@ def test_a_payload_that_writes_for_ever_is_ended(site):
     failed_by(site, found, Code.STDOUTTOOBIG, "payload.stdout", "(limit_kb)")
 
 
-def test_a_payload_that_sleeps_for_ever_is_ended_after_two_hours(site):
-    """By the defaults; two hours pass in some five seconds."""
-    found = run_two(site, site.script("exec sleep 1000000"), scale=1500)
-    failed_by(site, found, Code.LOOPINGJOB, "nothing done for", "of 7200 s (limit_seconds)")
+@pytest.fixture
+def impatient(site):
+    """A pilot to which nothing done for 20 minutes is too long; they pass in four seconds. The default is two hours."""
+    watchdog(site, "looping", limit_seconds=1200, interval=100.0, cpu_percent=0.0)
+    return {"scale": 300}
 
 
-def test_a_payload_that_works_in_silence_is_left_alone(site):
-    """A sleep that ends after three hours, in a payload that calculates beside it; CPU time does not go faster."""
-    site.settings["watchdogs"] = {"wall-time": {"enabled": False}, "looping": {"cpu_percent": 0.0}}
-    text = "while :; do :; done & worker=$!; sleep 7; kill $worker; wait $worker; exit 0"
-    found = run_two(site, site.script(text), scale=1500)
+def test_a_payload_that_sleeps_for_ever_is_ended(site, impatient):
+    found = run_two(site, site.script("exec sleep 1000000"), **impatient)
+    failed_by(site, found, Code.LOOPINGJOB, "nothing done for", "of 1200 s (limit_seconds)")
+
+
+def test_a_payload_that_works_in_silence_is_left_alone(site, impatient):
+    """It calculates for half an hour and writes nothing."""
+    text = "while :; do :; done & worker=$!; sleep 6; kill $worker; wait $worker; exit 0"
+    found = run_two(site, site.script(text), **impatient)
     assert found.status == "finished", found.fields
 
 
-def test_a_job_that_forbids_it_is_not_called_looping(site):
-    site.settings["watchdogs"] = {"wall-time": {"enabled": False}}
-    found = run_two(site, site.script("sleep 7", special="lc"), scale=1500)
+def test_a_job_that_forbids_it_is_not_called_looping(site, impatient):
+    found = run_two(site, site.script("sleep 6", special="lc"), **impatient)
     assert found.description["loopingCheck"] is False
     assert found.status == "finished", found.fields
 
 
 def test_the_jobs_own_wall_time_counts(site):
-    found = run_two(site, site.script("exec sleep 1000000", walltime_seconds=600), scale=600)
-    failed_by(site, found, Code.REACHEDMAXTIME, "of 600 s (the job's maxWalltime)")
+    found = run_two(site, site.script("exec sleep 1000000", walltime_seconds=300), scale=300)
+    failed_by(site, found, Code.REACHEDMAXTIME, "of 300 s (the job's maxWalltime)")
 
 
 def test_the_jobs_own_cpu_time_counts(site):
