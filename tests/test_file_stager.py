@@ -645,6 +645,17 @@ def test_any_url_is_a_path_or_a_handled_error(text):
         assert ".." not in path.parts
 
 
+@given(st.one_of(st.text(), st.text("aé/%.25?#;[]@\t", max_size=12)))
+def test_a_url_with_and_without_localhost_names_the_same_file(text):
+    def meaning(url):
+        try:
+            return path_of(url, INPUT)
+        except HandledError as error:
+            return type(error)
+
+    assert meaning(f"file:///{text}") == meaning(f"file://localhost/{text}")
+
+
 @given(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=4))
 def test_every_plain_path_comes_back_from_its_url(parts):
     path = b"/" + b"/".join(parts)

@@ -158,7 +158,7 @@ class Partial:
         if not is_plain(str(path)) or self._name in {"", ".."}:
             raise bad_name(f"{what!r}: not the name of a file", place)
         # a name of the length limit leaves no room for more, so only its beginning is used
-        start = os.fsdecode(os.fsencode(self._name)[:100])
+        start = self._name[:100] if self._name.isascii() else os.fsdecode(os.fsencode(self._name)[:100])
         self._temporary: str | None = f".{start}.part-{secrets.token_hex(8)}"
         self._expected = self._position = self._allocated = 0
         self._gap = False
