@@ -49,6 +49,8 @@ class Explainer:
     """Takes secrets out of texts."""
     work_dir: Path
     executor: Loaded[Any]
+    watchdogs: Sequence[str] = ()
+    """Names of the watchdogs that hold a payload to its limits."""
     extensions: Sequence[Plugin] = ()
     """Extensions, and the catalogue if the queue has one."""
     cancel: CancelToken = field(default_factory=CancelToken)
@@ -83,7 +85,7 @@ class Explainer:
             executor=self.executor.label,
             files=tuple(files),
             payload=payload,
-            limits=tuple(_limits(job, self.queue)),
+            limits=tuple(_limits(job, self.queue, self.watchdogs)),
             plugins=tuple(plugins.values()),
             problems=tuple(map(self.clean, dict.fromkeys(problems))),
         )
@@ -221,18 +223,19 @@ def _plugin(loaded: Loaded[Any]) -> Plugin:
     return Plugin(name=loaded.record.entry_point, distribution=loaded.distribution, version=loaded.version)
 
 
-def _limits(job: Job, queue: Queue) -> list[Limit]:
-    """Return what bounds a job; a value of 0 is not said."""
+def _limits(job: Job, queue: Queue, watchdogs: Sequence[str]) -> list[Limit]:
+    """Return what bounds a job; a value of 0 is not said. Watchdogs hold a payload to most, each with its own grace."""
     rows = (
         ("kill grace", queue.kill_grace_seconds, "s", "queue", True),
         ("fetching the program and starting it", PREPARATION_LIMIT, "s", "pilot", True),
         ("cores", job.core_count, "", "job", False),
-        ("memory", job.memory_mb, "MB", "job", False),
-        ("memory", queue.max_memory_mb, "MB", "queue", False),
-        ("disk", job.disk_mb, "MB", "job", False),
-        ("disk", queue.max_disk_mb, "MB", "queue", False),
-        ("wall time", job.max_wall_seconds, "s", "job", False),
-        ("CPU time", job.max_cpu_seconds, "s", "job", False),
+        ("memory", job.memory_mb, "MB", "job", "memory" in watchdogs),
+        ("memory", queue.max_memory_mb, "MB", "queue", "memory" in watchdogs),
+        # the job's own counts where the queue has none
+        ("disk", job.disk_mb, "MB", "job", "work-dir" in watchdogs and not queue.max_disk_mb),
+        ("disk", queue.max_disk_mb, "MB", "queue", "work-dir" in watchdogs),
+        ("wall time", job.max_wall_seconds, "s", "job", "wall-time" in watchdogs),
+        ("CPU time", job.max_cpu_seconds, "s", "job", "cpu-time" in watchdogs),
     )
     return [
         Limit(name=name, value=value, unit=unit, source=source, enforced=enforced)

@@ -169,6 +169,7 @@ class OneJob:
         return Explainer(
             cancel=self.ending.stop,
             queue=queue,
+            watchdogs=tuple(dog.name for dog in assembly.watchdogs(queue, context)),
             mover=Mover(
                 routes=Routes(queue, job, catalogue_of(job, queue, catalog, assembly.clock)),
                 queue=queue,
