@@ -395,6 +395,25 @@ def test_a_body_of_another_length_than_announced_is_an_error(length, asker):
             asker.send("PUT", server.url, body=body)
 
 
+@pytest.mark.parametrize("size", [1000, 5_000_000])
+def test_a_body_that_turns_out_to_be_wrong_at_its_end_is_not_sent_whole(size, asker):
+    """Otherwise the other side would keep it, and perhaps only after it was asked to remove it."""
+    got = []
+
+    def blocks():
+        for start in range(0, size, 1 << 20):
+            yield memoryview(bytes(min(1 << 20, size - start)))
+        raise TransientError("the source has changed")
+
+    def script(connection):
+        connection.request()
+        got.append(len(connection.rest()))
+
+    with ScriptedHttp(script) as server, pytest.raises(TransientError, match="the source has changed"):
+        asker.send("PUT", server.url, body=WebBody(length=size, blocks=blocks))
+    assert all(count < size for count in got)
+
+
 def test_a_header_with_a_line_break_is_refused(asker):
     with ScriptedHttp(serving(lambda connection, asked, body: connection.answer(200))) as server:
         with pytest.raises(BackendUnavailable, match="line break") as caught:

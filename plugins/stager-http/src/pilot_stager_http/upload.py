@@ -111,7 +111,8 @@ class Upload:
 
         def blocks() -> Iterator[memoryview]:
             self._begun = True
-            return outgoing.blocks()
+            yield from outgoing.blocks()
+            outgoing.finish()  # the storage does not get the whole of what is not right
 
         question = Question(
             method="PUT",
