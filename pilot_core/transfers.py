@@ -13,7 +13,7 @@ from pilot_core.errors import Cancelled, HandledError, SourceNotFound
 from pilot_core.logs import job_logger
 from pilot_core.remote_io import RemoteInputs, may_be_remote, replicas_for
 from pilot_core.routes import Routes
-from pilot_core.staging import AttemptFile, Mover
+from pilot_core.staging import AttemptFile, Mover, free_space, in_words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +68,7 @@ class JobTransfers:
             self._file = AttemptFile(job_dir / TRANSFERS, self._services.redactor.clean)
         except OSError as error:
             self._log.warning("the ledger of transfers is not kept in %s: %s", job_dir, error.strerror)
+        self._look_at_space(job_dir)
 
     def remote_inputs(self, files: Sequence[InputFile], *, cancel: CancelToken) -> RemoteInputs:
         """Find out where inputs lie, and return those that the payload reads there. Raises `Cancelled`."""
@@ -107,6 +108,19 @@ class JobTransfers:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+    def _look_at_space(self, job_dir: Path) -> None:
+        """Say if there is less room than the job asks for; only of the inputs is it known what they need."""
+        need = self._job.disk_mb * 1024**2
+        try:
+            free = free_space(job_dir) if need else 0
+        except OSError:
+            return
+        if free < need:
+            self._log.warning(
+                "the job asks for %s of disk, and %s has %s free: it may not be enough for its outputs",
+                *(in_words(need), job_dir, in_words(free)),
+            )
 
     def _attempted(self, attempt: TransferAttempt) -> None:
         if self._file is not None:

@@ -45,7 +45,7 @@ def transfers_of(hooks, stager=None, **more):
         "progress": None,
         "in_turn": None,
     }
-    return JobTransfers(Job(id=41), SimpleNamespace(**{**values, **more}))
+    return JobTransfers(more.pop("job", Job(id=41)), SimpleNamespace(**{**values, **more}))
 
 
 def bring(transfers, folder, cancel):
@@ -76,6 +76,19 @@ def test_without_a_place_for_the_ledger_the_job_goes_on(tmp_path, folder, cancel
     transfers.close()
     assert len(hooks.attempts) == 1
     assert "the ledger of transfers is not kept in" in caplog.text
+
+
+def test_a_job_that_asks_for_more_disk_than_there_is_is_told_of_in_its_log(tmp_path, caplog):
+    for megabytes in (0, 1):
+        transfers = transfers_of(Hooks(), job=Job(id=41, disk_mb=megabytes))
+        transfers.begin(tmp_path)
+        transfers.close()
+    assert caplog.messages == []
+    transfers = transfers_of(Hooks(), job=Job(id=41, disk_mb=10**9))
+    transfers.begin(tmp_path)
+    transfers.close()
+    [line] = caplog.messages
+    assert line.startswith(f"the job asks for 1.05 PB of disk, and {tmp_path} has ")
 
 
 def test_progress_goes_to_the_pilots_own_listener_and_to_the_hooks(folder, cancel):
