@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pilot"]
 
+LIFETIME = 324_000.0
+"""Seconds for which a pilot takes jobs where its queue does not say (Pilot 3: `--lifetime`)."""
 STATUS_LIMIT = 30.0
 """Seconds for telling Harvester about this pilot; it can do without."""
 REDEFINE = "the job cannot be understood and has to be defined anew"
@@ -116,6 +118,10 @@ class Pilot:
         while not (self._ending.stop.cancelled or unreported) and (
             self._settings.jobs == 0 or taken < self._settings.jobs
         ):
+            why = self._no_more(services.queue)
+            if taken and why:
+                self._log.info("no more jobs are taken: %s", why)
+                break
             usable_work_dir(self._settings)
             begun = self._clock.monotonic()
             found = self._acquire(services)
@@ -128,6 +134,16 @@ class Pilot:
                 unreported += not self._run(job, services, seconds).reported
         self._log.info("%d job%s run, %d not reported", taken, "" if taken == 1 else "s", unreported)
         return UNREPORTED if unreported else 0
+
+    def _no_more(self, queue: Queue) -> str:
+        """Return why the pilot's time is over; empty while it is not. One job is taken in any case."""
+        used = self._clock.monotonic() - self._assembly.started
+        whole, floor = queue.number("maxtime") or LIFETIME, queue.number("timefloor") * 60.0
+        if used >= whole:
+            return f"the pilot has had its {whole:.0f} s here (the queue's maxtime, or {LIFETIME:.0f} s)"
+        if self._settings.jobs == 0 and floor and used >= floor:
+            return f"the queue has pilots take jobs for {floor:.0f} s only (its timefloor)"
+        return ""
 
     def _acquire(self, services: Services) -> Sequence[Acquired]:
         """Ask the server for one job."""

@@ -374,3 +374,24 @@ def test_settings_for_every_queue_give_way_to_those_of_one(site):
     site.settings["watchdogs"] = {"wall-time": {"limit_seconds": 1}}
     found = run_two(site, site.script("exec sleep 1000"))
     failed_by(site, found, Code.REACHEDMAXTIME, "of 1 s")
+
+
+# -- the pilot's own time ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("key", "value", "word"), [("maxtime", 1, "maxtime"), ("timefloor", 1 / 60, "timefloor")])
+def test_a_pilot_whose_time_is_over_takes_no_more_jobs(site, key, value, word):
+    """What CRIC says; here by queuedata in a file, for a queue that the configuration does not know."""
+    queuedata = site.folder / "queuedata.json"
+    disk = {"url": f"file://{site.storage}", "layout": "flat"}
+    endpoints = {site.rse: {"name": site.rse, "state": "ACTIVE", "is_deterministic": False, "disk": disk}}
+    queuedata.write_text(
+        json.dumps({"nickname": site.queue, "status": "online", "state": "ACTIVE", key: value, "endpoints": endpoints})
+    )
+    jobs = [site.submit("/bin/sleep", "1.2", log=False, priority=1000 - number) for number in range(3)]
+    site.tables["queue-source.cric"] = {"file": queuedata}
+    site.pilot["queue_sources"] = ["cric"]
+    ended = site.run("--jobs", 0)
+    assert ended.code == 0
+    assert [site.job(job).status for job in jobs] == ["finished", "activated", "activated"]
+    assert ended.says("no more jobs are taken", word)
