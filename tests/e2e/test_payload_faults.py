@@ -383,11 +383,7 @@ def test_settings_for_every_queue_give_way_to_those_of_one(site):
 def test_a_pilot_whose_time_is_over_takes_no_more_jobs(site, key, value, word):
     """What CRIC says; here by queuedata in a file, for a queue that the configuration does not know."""
     queuedata = site.folder / "queuedata.json"
-    disk = {"url": f"file://{site.storage}", "layout": "flat"}
-    endpoints = {site.rse: {"name": site.rse, "state": "ACTIVE", "is_deterministic": False, "disk": disk}}
-    queuedata.write_text(
-        json.dumps({"nickname": site.queue, "status": "online", "state": "ACTIVE", key: value, "endpoints": endpoints})
-    )
+    queuedata.write_text(json.dumps({"nickname": site.queue, "status": "online", "state": "ACTIVE", key: value}))
     jobs = [site.submit("/bin/sleep", "1.2", log=False, priority=1000 - number) for number in range(3)]
     site.tables["queue-source.cric"] = {"file": queuedata}
     site.pilot["queue_sources"] = ["cric"]
