@@ -22,6 +22,18 @@ PLUGINS = {path.parent.name: path.parent for path in sorted(ROOT.glob("plugins/*
 DEMO = ("devserver", "communicator-panda")
 """The plugins that the demo is made of, besides what they need themselves."""
 
+BENCHMARKS: dict[str, tuple[str, ...]] = {
+    "pilot": DEMO,
+    "staging": (),
+    "local_copies": (),
+    "watchdogs": (),
+    "webdav": ("stager-http",),
+    "xrootd": ("stager-xrootd",),
+    "s3": ("stager-s3",),
+    "catalog_rucio": ("catalog-rucio",),
+}
+"""The scripts in `benchmarks`, and the plugins that each is about."""
+
 TEST_EXTRAS = ("testing", "test")
 """Names of the extra that a plugin's tests need, where it has one."""
 
@@ -144,10 +156,11 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session(reuse_venv=True)
-def bench(session: nox.Session) -> None:
-    """Measure the pilot against the development server on loopback, over TLS."""
-    install(session, ".[testing]", *with_needed(*DEMO, tests=True).values())
-    session.run("python", "benchmarks/pilot.py", *session.posargs)
+@nox.parametrize("name", [nox.param(name, id=name) for name in BENCHMARKS])
+def bench(session: nox.Session, name: str) -> None:
+    """Measure one thing beside its peer in the same run: the pilot, or the moving of files by one protocol."""
+    install(session, ".[testing,fast]", *with_needed(*BENCHMARKS[name], tests=True).values())
+    session.run("python", f"benchmarks/{name}.py", *session.posargs)
 
 
 def check_plugins(session: nox.Session, names: list[str]) -> None:
