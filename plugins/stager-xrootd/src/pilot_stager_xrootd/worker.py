@@ -40,6 +40,8 @@ NO_CHECKSUM_BUT = frozenset({3010, 3011, 3030})
 """Answers to the question for a checksum that say more than that the storage knows none."""
 ANSWERED, EXPIRED = 400, 206
 """errErrorResponse: the server said no. errOperationExpired: it said nothing in time."""
+NOT_OPEN = 3
+"""errInvalidOp."""
 EXISTS = 3018
 """kXR_ItExists."""
 PATIENCE, SLOWEST = 2, 50_000_000
@@ -147,6 +149,9 @@ class Worker:
             except Refused as error:
                 (status,) = error.args
                 answer = {"refused": [status.code, status.errno, status.message]}
+            except ValueError as error:
+                # so the client says that a file, whose connection could not be made again, is no longer open
+                answer = {"refused": [NOT_OPEN, 0, str(error)]}
             except Stopped:
                 answer = {"stopped": True}
             self._tell(answer)
@@ -226,8 +231,9 @@ class Worker:
             if flush:
                 self._flush(file, seconds)
             _check(file.close(timeout=seconds)[0])
-        except (Refused, Stopped):
-            file.close(timeout=CLEANING)
+        except (Refused, Stopped, ValueError):
+            with suppress(ValueError):
+                file.close(timeout=CLEANING)
             with suppress(Refused):
                 self.do_remove(endpoint=endpoint, path=path, seconds=CLEANING)
             raise
