@@ -267,7 +267,6 @@ def test_a_full_disk_of_a_storage_is_no_space(bench):
                 bench.store(storage.url("x"), LARGE)
             assert caught.value.error_code == PilotErrorCode.NOREMOTESPACE
             assert not storage.names()
-            bench.store(storage.url("small"), b"x")
     finally:
         subprocess.run(["umount", str(data)], check=True)
         data.rmdir()

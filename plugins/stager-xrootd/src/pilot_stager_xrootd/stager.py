@@ -21,6 +21,7 @@ from pilot_core import (
     PilotErrorCode,
     SizeMismatch,
     SourceNotFound,
+    TargetExists,
     TransferError,
     TransferResult,
     TransferTimeout,
@@ -337,8 +338,8 @@ class _Upload:
             "%s: the part %s stays until the storage removes it itself", self._call.what, shown_url(self._part.path)
         )
 
-    def _exists(self) -> TransferError:
-        return TransferError(f"{self._call.what}: is there already", error_code=self._call.place.failed)
+    def _exists(self) -> TargetExists:
+        return TargetExists(f"{self._call.what}: is there already")
 
 
 def _named(location: Location) -> dict[str, str]:
