@@ -282,7 +282,8 @@ def test_an_unknown_name_is_one_line_with_near_names_and_what_to_install(shelf):
     with pytest.raises(PluginError) as caught:
         shelf.registry().provider("stager", "hern", "pilot_stagein")
     assert str(caught.value) == (
-        "no stager 'hern' is installed; did you mean 'heron'?; install pilot-stager-hern, or see 'pilot-core list-plugins'"
+        "no stager 'hern' is installed; did you mean 'heron'?; install pilot-stager-hern, "
+        "or see 'pilot-core list-plugins'"
     )
 
 
