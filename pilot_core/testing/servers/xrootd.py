@@ -206,7 +206,7 @@ class XrootdServer:
         if account is not None:
             groups = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         self._process = subprocess.Popen(
-            ["xrootd", "-I", "v4", "-n", "test", "-c", str(config)],
+            ["setpriv", "--pdeathsig", "TERM", "xrootd", "-I", "v4", "-n", "test", "-c", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
