@@ -27,6 +27,7 @@ from pilot_core.errors import (
     ChecksumMismatch,
     NoSpace,
     SourceNotFound,
+    TargetExists,
     TransferTimeout,
     TransientError,
 )
@@ -120,6 +121,7 @@ _NEXT: tuple[tuple[type[BaseException], NextStep], ...] = (
     (KeyboardInterrupt, NextStep.STOP),
     (SourceNotFound, NextStep.NEXT_REPLICA),
     (ChecksumMismatch, NextStep.NEXT_REPLICA),
+    (TargetExists, NextStep.NEXT_REPLICA),
     (BackendUnavailable, NextStep.NEXT_BACKEND),
     (AuthError, NextStep.NEXT_BACKEND),
     (TransientError, NextStep.RETRY),

@@ -26,7 +26,7 @@ from pilot_core.api.local_places import (
     path_of,
     translated,
 )
-from pilot_core.errors import SourceNotFound, TransferError, TransientError
+from pilot_core.errors import SourceNotFound, TargetExists, TransientError
 
 __all__ = ["INPUT", "LOCAL_INPUT", "LOCAL_OUTPUT", "OUTPUT", "Partial", "Place", "Source", "path_of", "translated"]
 
@@ -174,7 +174,7 @@ class Partial:
                 raise
 
     def check_absent(self) -> None:
-        """Raise `TransferError` if something has the final name."""
+        """Raise `TargetExists` if something has the final name."""
         with translated(f"{self.what}: cannot be looked at", self.place), suppress(FileNotFoundError):
             os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
             raise self._exists()
@@ -264,8 +264,8 @@ class Partial:
             return False
         return True
 
-    def _exists(self) -> TransferError:
-        return TransferError(f"{self.what}: is there already", error_code=self.place.failed)
+    def _exists(self) -> TargetExists:
+        return TargetExists(f"{self.what}: is there already", error_code=self.place.failed)
 
     def __enter__(self) -> Partial:  # noqa: PYI034
         return self

@@ -11,6 +11,7 @@ from pilot_core import (
     NoSpace,
     PilotErrorCode,
     SourceNotFound,
+    TargetExists,
     TransferError,
     TransientError,
 )
@@ -40,7 +41,7 @@ def refusal(answer: WebAnswer, what: str, clock: Clock, *, writing: bool) -> Han
     if status in {404, 410}:
         return SourceNotFound(text)
     if status == 412 and writing:
-        return TransferError(f"{what}: is there already", error_code=PilotErrorCode.STAGEOUTFAILED)
+        return TargetExists(f"{what}: is there already")
     if writing and (status in _FULL or (status >= 500 and any(word in said.lower() for word in _FULL_WORDS))):
         return NoSpace(f"{text}; make room there", error_code=PilotErrorCode.NOREMOTESPACE)
     if status in _LATER or (status >= 500 and status not in {501, 505}):
