@@ -99,7 +99,7 @@ def identity_of(certificate: ClientCertificate | None) -> Identity:
         try:
             status = file.stat()
         except OSError as error:
-            raise AuthError(f"cannot read the client certificate {file}: {error.strerror}") from None
+            raise AuthError(f"cannot read the client certificate {file}: {error.strerror}; correct its path") from None
         found += (status.st_mtime_ns, status.st_size, status.st_ino)
     return tuple(found)
 

@@ -123,6 +123,11 @@ FOUND: Mapping[int, tuple[str, type[HandledError]]] = {
     500: ("errResponseNegative", SourceNotFound),
 }
 """What the client's own finding amounts to."""
+_PLAINLY = {
+    "errInvalidAddr": "; the name of its host has no address",
+    "errConnectionError": "; nobody answers at its host and port",
+}
+"""What the client's shortest messages mean."""
 
 
 class Trouble(Exception):
@@ -163,7 +168,7 @@ def handled(trouble: Trouble, what: str, place: Place, *, absent: bool) -> Handl
         TransferError: place.failed,
         TransientError: place.failed,
     }.get(kind)
-    return kind(f"{what}: {_words(trouble.message)} ({name})", error_code=code)
+    return kind(f"{what}: {_words(trouble.message)} ({name}){_PLAINLY.get(name, '')}", error_code=code)
 
 
 def _words(message: str) -> str:
