@@ -22,7 +22,6 @@ from pilot_core import (
     SizeMismatch,
     SourceNotFound,
     TargetExists,
-    TransferError,
     TransferResult,
     TransferTimeout,
     TransientError,
@@ -205,7 +204,7 @@ class _Download:
         message = _hear(worker, call)
         found = message["size"], message["changed"]
         if self._known not in {None, found}:
-            raise TransferError(f"{call.what}: was changed while it was fetched", error_code=call.place.failed)
+            raise TransientError(f"{call.what}: was changed while it was fetched", error_code=call.place.failed)
         self._known = found
         self.server = message["server"]
         incoming.expect(message["size"])
