@@ -18,6 +18,8 @@ from pilot_core import (
 from pilot_core.api.web import WebAnswer, retry_after
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pilot_core import Clock
 
 __all__ = ["refusal"]
@@ -30,9 +32,14 @@ _FULL_WORDS = ("no space", "quota", "disk full", "insufficient storage")
 """What storages without a status for it say in the text of a 500."""
 
 
-def refusal(answer: WebAnswer, what: str, clock: Clock, *, writing: bool) -> HandledError:
-    """Return the error that an answer amounts to that is none of those that were wished for; reads its text."""
-    status, said = answer.status, _said(answer)
+def refusal(
+    answer: WebAnswer, what: str, clock: Clock, *, writing: bool, without_secrets: Callable[[str], str]
+) -> HandledError:
+    """Return the error that an answer amounts to that is none of those that were wished for; reads its text.
+
+    `without_secrets` takes out of that what is nobody's business: storages repeat what they were sent.
+    """
+    status, said = answer.status, _said(answer, without_secrets)
     text = f"{what}: HTTP {status}{f': {said}' if said else ''}"
     if status in {401, 403, 407}:
         codes = PilotErrorCode.STAGEINAUTHENTICATIONFAILURE, PilotErrorCode.STAGEOUTAUTHENTICATIONFAILURE
@@ -50,7 +57,7 @@ def refusal(answer: WebAnswer, what: str, clock: Clock, *, writing: bool) -> Han
     return BackendUnavailable(f"{text}; the storage does not serve this request")
 
 
-def _said(answer: WebAnswer) -> str:
+def _said(answer: WebAnswer, without_secrets: Callable[[str], str]) -> str:
     """Return what a storage says in one line, its reason phrase where its text is a page for browsers."""
     kind = answer.headers.get("content-type", "text/plain").partition(";")[0].strip().lower()
     text = ""
@@ -59,5 +66,5 @@ def _said(answer: WebAnswer) -> str:
             text = answer.read(4096).decode("utf-8", "replace").strip()
         except TransferError:
             text = ""
-    text = " ".join((text or answer.reason).split())
+    text = " ".join(without_secrets(text or answer.reason).split())
     return "".join(char for char in text if char.isprintable())[:LONGEST_TEXT]

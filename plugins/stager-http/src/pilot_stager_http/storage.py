@@ -86,7 +86,13 @@ class Storage:
     def refusal(self, question: Question, answer: WebAnswer) -> HandledError:
         """Return the error that an answer amounts to that was not wished for."""
         start, asked = question.address or question.file.address, answer.address
-        error = refusal(answer, question.file.what, self._clock, writing=question.writing)
+        error = refusal(
+            answer,
+            question.file.what,
+            self._clock,
+            writing=question.writing,
+            without_secrets=self._credentials.without_secrets,
+        )
         if asked.origin != start.origin:
             error.args = (f"{error} (redirected to {asked}, where no credentials are sent)",)
         return error
