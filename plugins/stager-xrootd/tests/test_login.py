@@ -139,6 +139,14 @@ def test_a_credential_that_cannot_be_read_is_named(bench_with, tmp_path):
             bench.stat("root://localhost:1//store/x")
 
 
+@pytest.mark.parametrize("content", ["", "junk", "-----BEGIN CERTIFICATE-----", "-----BEGIN PRIVATE KEY-----"])
+def test_a_file_without_a_proxy_in_it_is_named(bench_with, tmp_path, content):
+    (tmp_path / "proxy").write_text(content)
+    bench = bench_with(x509_proxy=tmp_path / "proxy")
+    with pytest.raises(AuthError, match=r"stager\.xrootd\.x509_proxy: .*/proxy: holds no proxy"):
+        bench.stat("root://localhost:1//store/x")
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"ca_dir": Path("/absent")}, {"ca_file": Path("/absent")}, {"redirects": 1000}, {"stall_timeout": 10**9}],
