@@ -69,7 +69,7 @@ class Bars(io.TextIOBase):
             for name, what, done, size, seconds in rows:
                 task = self._tasks.get((progress.job_id, name))
                 if task is None:
-                    task = self._tasks[progress.job_id, name] = shown.add_task(name, what="", rate="")
+                    task = self._tasks[progress.job_id, name] = shown.add_task(name, total=size, what="", rate="")
                 rate = f"{in_words(done / max(seconds, 1e-3))}/s"
                 shown.update(task, completed=done, total=size, what=what, rate=rate)
             shown.refresh()
