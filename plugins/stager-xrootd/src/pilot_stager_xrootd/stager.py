@@ -167,7 +167,9 @@ class XrootdStager:
             if isinstance(error, AuthError):
                 error.args = (f"{error}; {allowed.credentials}",)
             elif trouble.code == TLS_FAILED:
-                error.args = (f"{error}; trusted are the authorities of {allowed.authorities}",)
+                error.args = (
+                    f"{error}; trusted are the authorities of {allowed.authorities}; check ca_dir and ca_file",
+                )
             raise error from None
         except _Settled as settled:
             keep = True
