@@ -574,6 +574,14 @@ def test_without_a_storage_it_is_said_what_to_add(bench):
     assert bench.ledger() == []
 
 
+def test_where_the_storage_names_another_stager_that_is_said(bench):
+    storages = {rse: replace(storage, stagers=("tape",)) for rse, storage in bench.queue.storages.items()}
+    bench.queue = replace(bench.queue, storages=storages)
+    caught = bench.failure(bench.fetch, BackendUnavailable, one=bench.disk())
+    assert "one: the storage A is to be reached by tape only" in str(caught)
+    assert caught.error_code == 1313
+
+
 def test_without_a_stager_it_is_said_how_to_see_what_there_is(bench):
     caught = bench.failure(bench.fetch, BackendUnavailable)
     assert (

@@ -87,7 +87,8 @@ class Attempts:
         """Return the transfer with its candidates; raises `BackendUnavailable` if nothing here can move the file."""
         found = self.candidates(transfer.activity, transfer.replicas)
         if not found:
-            raise no_stager(transfer.lfn, transfer.replicas)
+            excluded = self.explain(transfer.activity, transfer.replicas)
+            raise no_stager(transfer.lfn, transfer.replicas, excluded)
         return replace(transfer, planned=tuple(found))
 
     def move(self, transfer: Transfer, lane: Lane) -> Moved:
