@@ -124,7 +124,12 @@ class Source:
 
     def _changed(self, size: int) -> TransientError:
         """Return the error for a file of which `size` bytes were read while somebody wrote to it."""
-        now = os.fstat(self.descriptor)
+        now, before = os.fstat(self.descriptor), self._found
+        if (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
+            return TransientError(
+                f"{self.what}: only {size} of its {self.size} bytes were read, though the storage says that it has it",
+                error_code=self.place.failed,
+            )
         return TransientError(
             f"{self.what}: changed while it was read ({self.size} bytes before, {now.st_size} now, {size} read)",
             error_code=self.place.failed,
