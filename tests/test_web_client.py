@@ -725,6 +725,15 @@ def test_a_certificate_that_cannot_be_used_is_an_auth_error(authority, tmp_path)
         Asker().send("GET", "https://127.0.0.1:9/", certificate=bad)
 
 
+def test_the_pilots_authorities_are_trusted_where_settings_name_none(tmp_path):
+    file, folder = tmp_path / "ca.pem", tmp_path
+    assert Trust.chosen(None, None, otherwise=None) == Trust()
+    assert Trust.chosen(None, None, otherwise=file) == Trust(ca_file=file)
+    assert Trust.chosen(None, None, otherwise=folder) == Trust(ca_dir=folder)
+    assert Trust.chosen(file, None, otherwise=folder) == Trust(ca_file=file)
+    assert Trust.chosen(None, folder, otherwise=file) == Trust(ca_dir=folder)
+
+
 def test_authorities_that_are_not_there_are_named(tmp_path):
     for trust in (Trust(ca_file=tmp_path / "no.pem"), Trust(ca_dir=tmp_path / "no")):
         with pytest.raises(BackendUnavailable, match=r"no certificate authorities could be read from .*/no"):

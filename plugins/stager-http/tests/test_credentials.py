@@ -211,6 +211,7 @@ def test_a_server_is_verified_against_the_pilots_authorities_or_the_stagers_own(
     with ScriptedHttp(answering(200, DATA), tls=authority.server_context()) as server:
         url = f"{server.url}/f"
         assert bench(context={"ca_file": authority.ca_file}).fetch(url, **KNOWN)
+        assert bench(context={"ca_file": authority.folder_of_authorities()}).fetch(url, **KNOWN)
         assert bench(context={"ca_file": other.ca_file}, ca_file=authority.ca_file).fetch(url, **KNOWN)
         for trusting in ({}, {"context": {"ca_file": other.ca_file}}, {"ca_file": other.ca_file}):
             with pytest.raises(Exception, match="certificate is refused"):

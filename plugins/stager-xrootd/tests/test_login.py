@@ -54,6 +54,14 @@ def test_files_travel_over_tls(trusted, bench_with, tls_storage, authority):
 
 
 @pytest.mark.needs("bin:xrootd")
+def test_without_any_of_its_own_the_pilots_authorities_are_trusted(bench_with, tls_storage, authority, monkeypatch):
+    monkeypatch.setattr("pilot_stager_xrootd.access.USUAL_AUTHORITIES", Path("/nowhere"))
+    for trusted in (authority.ca_file, authority.folder_of_authorities()):
+        tls_storage.put("x", b"hello")
+        assert bench_with(pilot_trusts=trusted).stat(tls_storage.url("x")).size == 5
+
+
+@pytest.mark.needs("bin:xrootd")
 def test_a_server_of_an_unknown_authority_is_refused(bench_with, tls_storage, tmp_path):
     other = TestAuthority(tmp_path, "Other CA")
     for trusted in ({"ca_file": other.ca_file}, {"ca_dir": other.folder_of_authorities()}):

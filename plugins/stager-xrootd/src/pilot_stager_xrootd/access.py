@@ -106,8 +106,8 @@ def _authorities(settings: Settings, context: Context) -> dict[str, str]:
     folder, file = settings.ca_dir, settings.ca_file
     if folder is None and USUAL_AUTHORITIES.is_dir():
         folder = USUAL_AUTHORITIES
-    if folder is None and file is None:
-        file = context.ca_file
+    if folder is None and file is None and context.ca_file is not None:
+        folder, file = (context.ca_file, None) if context.ca_file.is_dir() else (None, context.ca_file)
     if folder is None and file is None:
         folder = USUAL_AUTHORITIES  # so that the message names it
     told = {"X509_CERT_DIR": folder, "X509_CERT_FILE": file}
