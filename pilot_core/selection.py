@@ -132,7 +132,8 @@ _NEXT: tuple[tuple[type[BaseException], NextStep], ...] = (
 def next_step(error: BaseException) -> NextStep:
     """Return what to do after this exception of a transfer; the class alone decides.
 
-    A bare `TransferError` says nothing about what may help, so it breaks the contract like any other exception.
+    A bare `TransferError` (a name that no file can have there, a checksum that nobody can compute) says nothing about
+    what may help, so it is treated like any other exception: another backend may do better.
     """
     for kind, step in _NEXT:
         if isinstance(error, kind):
