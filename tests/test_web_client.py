@@ -787,3 +787,12 @@ def test_a_proxy_that_does_not_connect_is_named(status, error):
         pytest.raises(error, match=f"the proxy 127.0.0.1:{proxy.port} does not connect to far.example"),
     ):
         Asker(proxy=f"http://127.0.0.1:{proxy.port}").get("https://far.example/")
+
+
+def test_a_name_that_no_thread_can_look_up_is_a_passing_trouble(asker, monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("pilot_core.api.web.dial.threading.Thread.start", start)
+    with pytest.raises(TransientError, match="localhost cannot be looked up: can't start new thread"):
+        asker.get("http://localhost:9/")
