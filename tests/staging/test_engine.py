@@ -606,46 +606,6 @@ def test_a_stager_that_lies_is_a_bug_and_the_next_one_is_asked(folder, cancel, l
     assert not (folder / "g").exists() or lie == "no checksum"
 
 
-@pytest.mark.needs("module:pilot_stager_fault")
-@pytest.mark.parametrize(
-    ("fault", "error", "code"),
-    [
-        ("not-found", SourceNotFound, PilotErrorCode.MISSINGINPUTFILE),
-        ("auth", AuthError, PilotErrorCode.STAGEINAUTHENTICATIONFAILURE),
-        ("no-space", NoSpace, PilotErrorCode.NOLOCALSPACE),
-        ("unavailable", BackendUnavailable, PilotErrorCode.SERVICENOTAVAILABLE),
-        ("timeout", TransferTimeout, PilotErrorCode.STAGEINTIMEOUT),
-        ("transient;retry-after=0", TransientError, PilotErrorCode.STAGEINFAILED),
-        ("checksum-mismatch", HandledError, PilotErrorCode.GETADMISMATCH),
-        ("size-mismatch", HandledError, PilotErrorCode.GETADMISMATCH),
-        ("stall;bytes=5", TransferTimeout, PilotErrorCode.STAGEINTIMEOUT),
-        ("crash", PluginError, PilotErrorCode.INTERNALPILOTPROBLEM),
-        ("truncate", PluginError, PilotErrorCode.INTERNALPILOTPROBLEM),
-        ("wrong-checksum", PluginError, PilotErrorCode.INTERNALPILOTPROBLEM),
-        ("wrong-size", PluginError, PilotErrorCode.INTERNALPILOTPROBLEM),
-        ("partial", TransientError, PilotErrorCode.STAGEINFAILED),
-    ],
-)
-def test_where_all_replicas_are_bad_the_error_has_its_class_and_code_and_nothing_is_left(
-    tmp_path, folder, cancel, fault, error, code
-):
-    """By the stager `fault` over real files; what stalls does so in a clock in which ten minutes are nothing."""
-    urls = []
-    for rse in "ab":
-        (tmp_path / rse).mkdir()
-        (tmp_path / rse / "f").write_bytes(CONTENT)
-        urls.append(f"fault://{fault}/file://{tmp_path / rse}")
-    queue = queue_at(*urls)
-    clock = SystemClock(scale=3000 if "stall" in fault else 100)
-    mover = mover_of(real_backends(queue, clock, tmp_path), queue, clock, limits=Limits(stall=60))
-    with pytest.raises(error) as caught:
-        all_in(mover, folder, [input_file("f")], cancel)
-    assert caught.value.error_code is code
-    assert names(folder) == ([] if fault != "partial" else names(folder))
-    assert {one.rse for one in mover.ledger} == ({"A"} if error is NoSpace else {"A", "B"})
-
-
-@pytest.mark.needs("module:pilot_stager_fault")
 def test_a_file_comes_from_the_second_replica_when_the_first_is_corrupt(tmp_path, folder, cancel):
     for rse, content in (("a", b"x" * len(CONTENT)), ("b", CONTENT)):
         (tmp_path / rse).mkdir()

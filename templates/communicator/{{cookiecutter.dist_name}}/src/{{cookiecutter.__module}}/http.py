@@ -28,6 +28,7 @@ from pilot_core import (
     RequestRefused,
     shown_url,
 )
+from pilot_core.api.tls import TlsSocket
 
 if TYPE_CHECKING:
     from pilot_core import CancelToken, Context, Deadline
@@ -234,6 +235,7 @@ def checked_url(text: str) -> SplitResult:
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     """Return the settings with which a server's certificate is verified."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.sslsocket_class = TlsSocket
     paths = ssl.get_default_verify_paths()
     try:
         if ca_file is not None:
