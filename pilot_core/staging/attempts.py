@@ -44,6 +44,8 @@ HOOKS = {"read": "pilot_stagein", "write": "pilot_stageout", "log": "pilot_stage
 """The hook that serves an activity."""
 TRIES = 3
 """Tries of one backend with one replica while the errors are transient."""
+LAST_TRIES = 6
+"""Tries with the last place to which an output can go: what the payload has done depends on it."""
 FIRST_PAUSE = 1.0
 """Seconds before the second try; doubles with each, times a random factor of 0.5 to 1."""
 LONGEST_PAUSE = 60.0
@@ -107,7 +109,8 @@ class Attempts:
             except HandledError as error:
                 errors.append(error)
                 step = next_step(error)
-            if step is NextStep.RETRY and tries < TRIES:
+            patience = LAST_TRIES if transfer.out and len(queue) == 1 else TRIES
+            if step is NextStep.RETRY and tries < patience:
                 self._pause(errors[-1], tries, lane)
                 continue
             self._take_notice(transfer, candidate, step)

@@ -617,6 +617,19 @@ def test_a_file_comes_from_the_second_replica_when_the_first_is_corrupt(tmp_path
     assert (folder / "f").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize(("places", "tries"), [(("disk://A",), [6]), (("disk://A", "disk://B"), [3, 6])])
+def test_an_output_is_tried_for_longer_where_it_has_no_other_place_to_go(folder, cancel, places, tries):
+    def does(name, request, token):
+        raise TransientError("it restarts", retry_after=0)
+
+    (folder / "f").write_bytes(CONTENT)
+    mover = mover_of(Shelf(one=Told(does)), queue_at(*places))
+    with pytest.raises(TransientError) as caught:
+        mover.bring_out(OutputFile(lfn="f"), folder / "f", "write", cancel=cancel)
+    assert caught.value.error_code is PilotErrorCode.STAGEOUTFAILED
+    assert [sum(one.rse == rse for one in mover.ledger) for rse in "AB"[: len(places)]] == tries
+
+
 # -- what is left ------------------------------------------------------------------------------------------------------
 
 
