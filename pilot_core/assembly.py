@@ -55,6 +55,9 @@ CREDENTIAL_LIMIT = 30.0
 class Assembly:
     """Makes the parts of one pilot process. Raises `ConfigError` for settings of plugins that are not installed."""
 
+    recovers = True
+    """Whether a pilot goes on with what others left in its work directory: not while it is recorded, or replayed."""
+
     def __init__(
         self,
         settings: PilotSettings,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import argparse
 
     from pilot_core.api.clock import Clock
+    from pilot_core.journal import Hook
     from pilot_core.supervision import Spawner
 
 __all__ = ["SUMMARY", "add_arguments", "run"]
@@ -49,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace, clock: Clock | None = None) -> int:
-    """Run the pilot; `clock` is another one than the system's in tests only."""
+def run(arguments: argparse.Namespace, clock: Clock | None = None, *, hook: Hook | None = None) -> int:
+    """Run the pilot; in tests only `clock` is another one than the system's, and `hook` hears of its journal."""
     if sys.platform != "linux":
         raise HandledError("'pilot-core run' needs Linux 5.4 or newer; the other commands work here too")
     clock = clock or SystemClock()
@@ -79,6 +80,7 @@ def run(arguments: argparse.Namespace, clock: Clock | None = None) -> int:
                 environment=os.environ,
                 redactor=redactor,
                 progress=progress,
+                hook=hook,
             )
             pilot.handle_signals()
             return pilot.run()

@@ -1,7 +1,6 @@
-"""The journal: each step of a job is recorded before its effect.
+"""A journal as a file of JSON lines, and a journal that no failure stops.
 
-One interface, so that what records and what reads the record can be replaced. Here it is an append-only file of
-JSON lines in the job's directory; nothing reads it for recovery yet.
+The file is for a job that is run out of a file and has no pilot's journal, and what goes into every job's log archive.
 """
 
 from __future__ import annotations
@@ -9,17 +8,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
+
+from pilot_core.journal.points import DURABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pilot_core.api.clock import Clock
 
-__all__ = ["DURABLE", "FileJournal", "Journal", "SteadyJournal"]
-
-DURABLE = frozenset({"acquired", "payload-starting", "payload-ended", "stored", "report-ready", "report-acknowledged"})
-"""The steps that are on disk before their effect; the others may be lost with the machine, not with the pilot."""
+__all__ = ["FileJournal", "Journal", "SteadyJournal"]
 
 
 class Journal(Protocol):
@@ -27,6 +26,10 @@ class Journal(Protocol):
 
     def record(self, step: str, **details: Any) -> None:
         """Record one step with its details (plain JSON values). Raises `OSError` if it cannot be kept."""
+        ...
+
+    def export(self, file: Path) -> None:
+        """Have the steps so far in a file of JSON lines; raises `OSError`."""
         ...
 
     def close(self) -> None:
@@ -53,6 +56,9 @@ class FileJournal:
             data = data[os.write(self._descriptor, data) :]
         if step in DURABLE:
             os.fdatasync(self._descriptor)
+
+    def export(self, file: Path) -> None:
+        """Do nothing: it is such a file."""
 
     def close(self) -> None:
         """Close the file."""
@@ -81,6 +87,12 @@ class SteadyJournal:
         except OSError as error:
             self.close()
             self._failed(error)
+
+    def export(self, file: Path) -> None:
+        """Have the steps so far in a file, as well as that can be done."""
+        if self._journal is not None:
+            with suppress(OSError):  # the log has the same, for people
+                self._journal.export(file)
 
     def close(self) -> None:
         """Close the journal."""
