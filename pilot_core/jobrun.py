@@ -374,6 +374,10 @@ class JobRun:
         self._services.hooks.heartbeat(update, answer)
         if answer is None:
             return
+        if answer.commands:
+            self._journal.record(
+                "commanded", commands=[self._services.redactor.clean(text) for text in answer.commands]
+            )
         if answer.kill:
             self.cancel("the server wants the job ended (tobekilled)", PilotErrorCode.PANDAKILL)
         news = self._commands.heard(answer.commands)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -15,11 +13,10 @@ from pilot_core.api.communicator import JobRequest, WorkerStatus
 from pilot_core.api.job import BadJob, Job
 from pilot_core.assembly import Assembly, usable_work_dir
 from pilot_core.ending import Ending
-from pilot_core.errors import Cancelled, CommunicationError, ConfigError, HandledError, NoSpace
+from pilot_core.errors import Cancelled, CommunicationError, HandledError
 from pilot_core.jobrun import JobRun
-from pilot_core.journal.database import FILE
 from pilot_core.journal.records import Identity, Taken
-from pilot_core.journal.store import PilotJournal
+from pilot_core.keeping import open_journal
 from pilot_core.node import describe_node
 from pilot_core.past import Past
 from pilot_core.recovery import Recovery
@@ -27,13 +24,12 @@ from pilot_core.reporting import Failure
 from pilot_core.spool import SPOOL, Spool
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pilot_core.api.clock import Clock
     from pilot_core.api.communicator import Acquired, Communicator
     from pilot_core.api.queue import Queue
     from pilot_core.api.staging import StagingProgress
     from pilot_core.journal import Hook
+    from pilot_core.journal.store import PilotJournal
     from pilot_core.logs import Redactor
     from pilot_core.pilot_settings import PilotSettings
     from pilot_core.services import Services
@@ -115,7 +111,8 @@ class Pilot:
             services = assembly.services(queue, communicator, context)
             self._greet(queue, communicator, services.node, "started")
             try:
-                with self._journal(services.work_dir) as journal:
+                clean = self._redactor.clean
+                with open_journal(services.work_dir, self._clock, clean=clean, hook=self._hook) as journal:
                     unreported = self._recover(journal, services)
                     return self._take_jobs(services, journal, unreported)
             finally:
@@ -123,23 +120,6 @@ class Pilot:
                 self._greet(queue, communicator, services.node, "finished")
         finally:
             communicator.close()
-
-    @contextmanager
-    def _journal(self, work_dir: Path) -> Iterator[PilotJournal]:
-        """Have the journal open; what it cannot record ends the pilot, unless a job runs."""
-        try:
-            journal = PilotJournal.open(work_dir, self._clock, clean=self._redactor.clean, hook=self._hook)
-            try:
-                yield journal
-            finally:
-                journal.close()
-        except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise NoSpace(f"work directory {work_dir} is full: no room for the journal; free some space") from None
-            raise ConfigError(
-                f"the journal {work_dir / FILE} cannot be written ({error.strerror}); move it away, or name another "
-                "directory by --work-dir"
-            ) from None
 
     def _recover(self, journal: PilotJournal, services: Services) -> int:
         """Bring to its end what pilots before this one left; returns how many jobs could not be reported."""

@@ -16,7 +16,7 @@ LAYERS = (
     ("_version", "errors"),
     ("api",),
     ("hookspecs", "values"),
-    ("settings", "journal", "logs", "cleanup", "places", "selection", "signals", "plugins"),
+    ("settings", "journal", "keeping", "logs", "cleanup", "places", "selection", "signals", "plugins"),
     ("phases", "jobdir", "routes", "catalogs", "archives"),
     (
         "supervision",
@@ -37,7 +37,7 @@ LAYERS = (
     ("jobrun",),
     ("pilot_settings", "limits_set"),
     ("assembly", "ending", "jobfile", "offline", "explain"),
-    ("onejob", "recovery"),
+    ("onejob", "recovery", "history", "flushing"),
     ("recording",),
     ("pilot", "scaffold", "checking"),
     ("replay",),
@@ -47,6 +47,7 @@ LAYERS = (
 """Parts of `pilot_core`, lowest first: each may import what lies in lower layers, and itself."""
 
 BESIDE = {
+    "keeping": {"journal"},
     "plugins": {"settings", "logs"},
     "selection": {"plugins"},
     "routes": {"catalogs"},

@@ -32,6 +32,7 @@ POINTS: Mapping[str, str] = {
     "payload-ended": "the payload and all of its processes have ended",
     "called-off": "the job is about to be ended before its time",
     "state-stage-out": "the outputs, or the log alone, are about to be stored",
+    "commanded": "the server commands something, which is about to be done",
     "archive": "outputs are about to be put into an archive",
     "stored": "a file is on its storage",
     "withdrawing": "what was stored of the outputs is about to be removed again",

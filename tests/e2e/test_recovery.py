@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from e2e_processes import wait_for_process
 
 OUTPUT = b"of the payload\n"
 
@@ -24,6 +31,10 @@ def job(site):
     (site.storage / "in.dat").write_bytes(OUTPUT)
     text = f"echo run >> {site.folder}/runs; cat in.dat > x.out; echo said"
     return site.script(text, inputs=["in.dat"], outputs=["x.out"])
+
+
+def lives(pid):
+    return Path(f"/proc/{pid}").exists()
 
 
 def runs(site):
@@ -67,3 +78,224 @@ def test_a_killed_pilots_job_is_brought_to_its_end_by_the_next(site, job, point)
     ended = site.run()
     assert ended.code == 0
     check_whole(site, job)
+
+
+def command(site, *words, code=0):
+    """Run another command of `pilot-core` on the site's work directory; returns what it printed."""
+    made = subprocess.run(
+        [sys.executable, "-m", "pilot_core", *map(str, words)],
+        env=site.environment,
+        cwd=site.folder / "cwd",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == code, made.stderr
+    assert "Traceback" not in made.stderr
+    return made.stdout
+
+
+def test_a_payload_that_runs_is_waited_for_by_the_next_pilot(site):
+    gate = site.gate()
+    job = site.script(f"echo run >> {site.folder}/runs; {gate.script}; echo x > x.out; exit 0", outputs=["x.out"])
+    first = site.start()
+    pid = gate.wait()
+    site.until(lambda: site.job(job).status == "running")
+    first.kill()
+    second = site.start("--jobs", 1)
+    second.until_says("is waited for")
+    assert lives(pid)
+    gate.open()
+    assert second.wait().code == 0
+    site.check_clean()
+    assert runs(site) == 1
+    assert site.job(job).status == "finished"
+    log = site.log_of(job)["pilot.log"].decode()
+    assert log.count("job taken") + log.count(f"job {job} taken") == 2, log
+
+
+def test_how_a_payload_ended_while_there_was_no_pilot_is_told(site):
+    gate = site.gate()
+    job = site.script(f"{gate.script}; exit 7")
+    first = site.start()
+    pid = gate.wait()
+    site.until(lambda: site.job(job).status == "running")
+    first.kill()
+    gate.open()
+    with suppress(ProcessLookupError):
+        wait_for_process(pid)
+    assert site.run().code == 0
+    found = site.job(job)
+    assert found.fields["trans_exit_code"] == "7"
+    assert found.reported_state == "failed"
+
+
+def test_the_updates_of_the_next_pilot_have_the_names_of_the_first(site):
+    """A changed batch id that is no number is a database error to the real server."""
+    job = site.script("true")
+    site.pilot |= {"batch_id": "first.batch", "node": "first.node"}
+    killed_at(site, "payload-ended:after")
+    site.pilot |= {"batch_id": "second.batch", "node": "second.node"}
+    assert site.run().code == 0
+    found = site.job(job)
+    assert found.status == "finished"
+    assert found.fields["node"] == "first.node"
+    assert found.fields["batch_id"] == "first.batch"
+
+
+def test_two_pilots_share_a_work_directory(site):
+    """The one that lives keeps its job, however many begin beside it."""
+    gate = site.gate()
+    job = site.script(f"echo run >> {site.folder}/runs; {gate.script}")
+    first = site.start()
+    gate.wait()
+    assert site.start("--jobs", 1).wait().code == 0
+    gate.open()
+    assert first.wait().code == 0
+    site.check_clean()
+    assert runs(site) == 1
+    assert site.job(job).status == "finished"
+
+
+SECRETS = {"TOKEN": "canary-of-the-user"}
+
+
+def test_a_job_that_needs_secrets_is_given_up_before_its_payload_is_started(site):
+    job = site.script("true", spec=lambda spec: replace(spec, extra={**spec.extra, "secrets": SECRETS}))
+    killed_at(site, "state-start:after")
+    for path in site.work.glob("pilot.sqlite*"):
+        assert b"canary-of-the-user" not in path.read_bytes()
+    assert site.run().code == 0
+    found = site.job(job)
+    assert found.reported_state == "failed"
+    assert "nobody has the user's secrets any more" in found.fields["pilot_error_diag"]
+
+
+def test_a_report_of_the_spool_is_delivered_by_the_next_pilot(own_site, own_server):
+    site, gate = own_site, own_site.gate()
+    job = site.script(gate.script)
+    pilot = site.start("--report-budget", 1)
+    gate.wait()
+    own_server.kill()
+    gate.open()
+    assert pilot.wait().code == 4
+    site.check_clean(["spool"])
+    listed = json.loads(command(site, "jobs", "--work-dir", site.work, "--json"))
+    assert [each["state"] for each in listed["jobs"]] == ["finished, report waits"]
+    own_server.start()
+    ended = site.run()
+    assert ended.code == 0
+    assert ended.says("was delivered from the spool")
+    assert site.job(job).status == "finished"
+
+
+def test_flush_delivers_what_waits_and_takes_no_job(own_site, own_server):
+    site, gate = own_site, own_site.gate()
+    job = site.script(gate.script)
+    pilot = site.start("--report-budget", 1)
+    gate.wait()
+    own_server.kill()
+    gate.open()
+    assert pilot.wait().code == 4
+    assert "0 delivered, 1 left" in command(
+        site, "flush", "--config", site.write_config(), "--report-budget", 1, code=4
+    )
+    own_server.start()
+    other = site.submit()
+    assert command(site, "flush", "--config", site.write_config()) == "1 delivered, 0 left\n"
+    site.check_clean()
+    assert [site.job(each).status for each in (job, other)] == ["finished", "activated"]
+    assert command(site, "flush", "--config", site.write_config()) == "0 delivered, 0 left\n"
+
+
+def test_flush_delivers_the_report_of_a_pilot_that_was_killed(site, job):
+    killed_at(site, "report-ready:after")
+    assert command(site, "flush", "--config", site.write_config()) == "1 delivered, 0 left\n"
+    site.check_clean()
+    check_whole(site, job)
+
+
+def test_a_kept_report_of_an_older_pilot_is_delivered(site):
+    """Without a journal there is only its file."""
+    job = site.script("true")
+    killed_at(site, "report-ready:after")
+    command(site, "flush", "--config", site.write_config(), "--server", "https://127.0.0.1:9", "--report-budget", 1)
+    ended = site.run()
+    assert ended.code == 0
+    assert site.job(job).status == "finished"
+
+
+def test_a_job_that_is_sent_again_is_not_run_again(site, job):
+    assert site.run().code == 0
+    site.server.fault("duplicate-dispatch", queue=site.queue)
+    again = site.run()
+    assert runs(site) == 1
+    check_whole(site, job)
+    print(again.code)
+
+
+def test_the_story_of_a_job_is_told(site, job):
+    killed_at(site, "payload-started:after")
+    assert site.run().code == 0
+    text = command(site, "report", job, "--work-dir", site.work)
+    for words in (
+        f"job {job}, attempt",
+        ": finished",
+        "taken over from pilot process",
+        "x.out is stored",
+        "write x.out",
+    ):
+        assert words in text
+    story = json.loads(command(site, "report", job, "--work-dir", site.work, "--json"))
+    assert story["state"] == "finished"
+    assert [span["name"] for span in story["spans"] if span["lane"] == "phase"][:2] == ["stage-in", "start"]
+    page = site.folder / "page.html"
+    assert command(site, "report", job, "--work-dir", site.work, "--html", page) == ""
+    html = page.read_text()
+    assert html.startswith("<!doctype html>")
+    assert "<svg" in html
+    assert "<script" not in html
+    assert "http://" not in html
+    assert "finished" in command(site, "jobs", "--work-dir", site.work)
+
+
+def test_the_cause_of_a_failure_is_told_with_who_should_act(site):
+    job = site.script("exit 3")
+    assert site.run().code == 0
+    text = command(site, "report", job, "--work-dir", site.work)
+    assert "cause     payload: the payload exited with 3" in text
+    assert "to act: the job's user" in text
+
+
+def test_a_lost_answer_leaves_one_job_in_sent_and_a_line_in_the_journal(site):
+    """The protocol has no key to ask for it again; the server's own watcher fails it after 30 minutes."""
+    job = site.submit()
+    site.server.fault("reset-after", endpoint="acquire_jobs", queue=site.queue)
+    ended = site.run()
+    assert ended.code == 4
+    assert ended.says("may have been given to this pilot all the same")
+    assert [each.status for each in site.jobs()] == ["sent"]
+    assert site.job(job).status == "sent"
+    listed = json.loads(command(site, "jobs", "--work-dir", site.work, "--json"))
+    assert [(each["queue"], each["lost"]) for each in listed["asks"]] == [(site.queue, True)]
+    assert "a job may have been given" in command(site, "jobs", "--work-dir", site.work)
+
+
+def test_a_pilot_that_dies_as_it_asks_leaves_a_line_in_the_journal(site):
+    site.submit()
+    killed_at(site, "acquired:before")
+    assert [each.status for each in site.jobs()] == ["sent"]
+    assert "the pilot died before there was an answer" in command(site, "jobs", "--work-dir", site.work)
+
+
+def test_a_damaged_journal_is_set_aside(site, job):
+    (site.work / "pilot.sqlite").write_bytes(b"this is no database, whatever its name says\n" * 100)
+    ended = site.run(leaves=["pilot.sqlite.aside-1"])
+    assert ended.code == 0
+    assert ended.says("WARNING", "set aside as pilot.sqlite.aside-1")
+    check_whole(site, job)
+
+
+def test_there_is_no_journal_to_tell_of(tmp_path, site):
+    assert not command(site, "jobs", "--work-dir", site.folder, code=2)
+    assert not command(site, "report", "1", "--work-dir", site.folder, code=2)
