@@ -12,7 +12,7 @@ from pilot_core.api.cancel import CancelToken, Deadline
 from pilot_core.api.events import FinishedPayload, PayloadCommand
 from pilot_core.api.executor import OnThisMachine, PayloadSpec
 from pilot_core.api.watchdog import Watched
-from pilot_core.errors import Cancelled, ExecutorError, PilotErrorCode
+from pilot_core.errors import Cancelled, ExecutorError, NoSpace, PilotErrorCode
 from pilot_core.past import NEW
 from pilot_core.payload import argument_vector, environment
 from pilot_core.reattach import find_again
@@ -110,7 +110,8 @@ class PayloadRun:
         deadline = Deadline.after(self._services.clock, PREPARATION_LIMIT)
         spec = self._spec(cancel, deadline)
         argv = [self._services.redactor.clean(word) for word in spec.argv]
-        self._journal.record("payload-starting", argv=argv, shell=self._services.queue.shell)
+        if not self._journal.record("payload-starting", argv=argv, shell=self._services.queue.shell):
+            raise NoSpace("the payload is not started, since the journal cannot have that; make room for it")
         cancel.raise_if_cancelled()
         if self.soft.cancelled:
             raise Cancelled(self.soft.reason, error_code=PilotErrorCode.PANDAKILL)

@@ -26,6 +26,10 @@ FILE = "pilot.sqlite"
 """The journal's name in the work directory; `-wal`, `-shm` and `-journal` may follow it."""
 APPLICATION = 0x50436A31
 """SQLite's `application_id` of a journal: "PCj1"."""
+PAGE = 1024
+"""Bytes of a page: most of what is recorded is smaller, and whole pages are written."""
+RESERVE = 256 * 1024
+"""Bytes that a journal can still take when the disk has become full: those of some jobs."""
 BUSY_MS = 30_000
 """Milliseconds for which another pilot's write is waited for."""
 
@@ -79,10 +83,16 @@ class Database:
         with _alone(work_dir):
             if network and not file.exists():
                 _log.warning("%s is on a file system over a network (%s): its journal takes longer", work_dir, network)
-            why = _wrong_with(file)
+            why = _no_file(file)
+            if not why:
+                connection = _connect(file)
+                why = _wrong_with(connection)
+                if why:
+                    connection.close()
             if why:
                 _log.warning("%s cannot be used as a journal (%s); it is set aside as %s", file, why, _set_aside(file))
-            made = cls(_connect(file))
+                connection = _connect(file)
+            made = cls(connection)
             try:
                 made._prepare("DELETE" if network else "WAL")
             except BaseException:
@@ -96,13 +106,18 @@ class Database:
         file = work_dir / FILE
         if not file.exists():
             return None
-        why = _wrong_with(file) or ("" if _version(file) == VERSION else "it is an older pilot's; run this one once")
-        if why:
-            raise OSError(errno.EINVAL, why, str(file))
-        made = cls(_connect(file))
-        with made.errors():
-            made._connection.execute("PRAGMA query_only=ON")
-        return made
+        why = _no_file(file)
+        if not why:
+            made = cls(_connect(file))
+            why = _wrong_with(made._connection)
+            with made.errors():
+                if not why and made._version() < VERSION:
+                    why = f"its layout is {made._version()}, an older pilot's: run this one there once"
+                made._connection.execute("PRAGMA query_only=ON")
+            if not why:
+                return made
+            made.close()
+        raise OSError(errno.EINVAL, why, str(file))
 
     def query(self, statement: str, *values: Any) -> list[sqlite3.Row]:
         """Return the rows of a question."""
@@ -145,14 +160,34 @@ class Database:
         """Have the settings and the layout."""
         with self.errors():
             connection = self._connection
+            version = self._version()
+            if not version:
+                connection.execute(f"PRAGMA page_size={PAGE}")
             connection.execute(f"PRAGMA journal_mode={mode}")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version < VERSION:
                 steps = "".join(MIGRATIONS[version:])
                 marks = f"PRAGMA application_id={APPLICATION}; PRAGMA user_version={VERSION};"
                 connection.executescript(f"BEGIN IMMEDIATE; {steps} {marks} COMMIT;")
                 if version:
                     _log.info("the journal's layout %d was made %d", version, VERSION)
+            if mode == "WAL":
+                self._reserve()
+
+    def _reserve(self) -> None:
+        """Have the file, and the one of what was written last, so large that a disk may become full for a while."""
+        connection = self._connection
+        connection.execute(f"PRAGMA wal_autocheckpoint={RESERVE // PAGE * 3 // 4}")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        with suppress(Exception):  # a disk that is full already
+            connection.executescript(
+                f"BEGIN IMMEDIATE; CREATE TABLE reserve(data BLOB); INSERT INTO reserve VALUES(zeroblob({RESERVE}));"
+                "DROP TABLE reserve; COMMIT;"
+            )
+            connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+
+    def _version(self) -> int:
+        version: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        return version
 
 
 def _connect(file: Path) -> sqlite3.Connection:
@@ -170,49 +205,29 @@ def _connect(file: Path) -> sqlite3.Connection:
     return connection
 
 
-def _wrong_with(file: Path) -> str:
-    """Say why a file cannot be used; an empty text if it can, or is not there."""
+def _no_file(file: Path) -> str:
+    """Say why something in the journal's place cannot be one; an empty text if it may, or is not there."""
+    return "" if not os.path.lexists(file) or (file.is_file() and not file.is_symlink()) else "it is no plain file"
+
+
+def _wrong_with(connection: sqlite3.Connection) -> str:
+    """Say why a database cannot be used; an empty text if it can, or is new."""
     import sqlite3  # noqa: PLC0415
 
     try:
-        if file.is_symlink() or (file.exists() and not file.is_file()):
-            return "it is no plain file"
-        if not file.exists() or not file.stat().st_size:
-            return ""
-        connection = sqlite3.connect(file)
-        try:
-            return _looked_at(connection)
-        finally:
-            connection.close()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application != APPLICATION and (application or version or tables):
+            return "it is something else's database"
+        if version > VERSION:
+            return f"its layout is {version}, a newer pilot's; this one knows {VERSION}"
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError:
-        return ""  # not what is in it, but reaching it: whoever opens it tells that
+        return ""  # not what is in it, but reaching it: whoever works with it is told
     except sqlite3.DatabaseError as error:
         return str(error)
-    except OSError as error:
-        return error.strerror or str(error)
-
-
-def _looked_at(connection: sqlite3.Connection) -> str:
-    """Say why a database cannot be used; an empty text if it can."""
-    connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application != APPLICATION and (application or version or tables):
-        return "it is something else's database"
-    if version > VERSION:
-        return f"its layout is {version}, a newer pilot's; this one knows {VERSION}"
-    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     return "" if verdict == "ok" else f"it is damaged: {verdict}"
-
-
-def _version(file: Path) -> int:
-    connection = _connect(file)
-    try:
-        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        return version
-    finally:
-        connection.close()
 
 
 def _set_aside(file: Path) -> str:

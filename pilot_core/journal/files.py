@@ -24,6 +24,11 @@ __all__ = ["FileJournal", "Journal", "SteadyJournal"]
 class Journal(Protocol):
     """Where one job's steps are recorded."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether a step that could not be recorded leaves nothing behind; a later pilot reads such a journal."""
+        ...
+
     def record(self, step: str, **details: Any) -> None:
         """Record one step with its details (plain JSON values). Raises `OSError` if it cannot be kept."""
         ...
@@ -43,6 +48,9 @@ class FileJournal:
     The steps in `DURABLE` are flushed to disk with fdatasync before `record` returns, the rest are handed to the
     kernel, so that they survive the pilot's end but perhaps not the machine's.
     """
+
+    whole = False
+    """Half a line may be left."""
 
     def __init__(self, file: Path, clock: Clock) -> None:
         self._clock = clock
@@ -68,25 +76,35 @@ class FileJournal:
 
 
 class SteadyJournal:
-    """A journal that a full disk cannot stop: the first failure is told once, the job goes on without a record."""
+    """A journal that a full disk cannot stop: the first failure is told once, and the job goes on.
+
+    What is recorded later is tried again where a failure leaves nothing behind (`whole`), and lost otherwise.
+    """
 
     def __init__(self, failed: Callable[[OSError], None]) -> None:
         self._journal: Journal | None = None
         self._failed = failed
+        self._told = False
 
     def begin(self, journal: Journal) -> None:
         """Record into `journal` from now on; what came before is lost."""
         self._journal = journal
 
-    def record(self, step: str, **details: Any) -> None:
-        """Record one step, if that is possible."""
-        if self._journal is None:
-            return
+    def record(self, step: str, **details: Any) -> bool:
+        """Record one step, if that is possible; False where a later pilot would need it, and will not have it."""
+        journal = self._journal
+        if journal is None:
+            return True
         try:
-            self._journal.record(step, **details)
+            journal.record(step, **details)
         except OSError as error:
-            self.close()
-            self._failed(error)
+            if not journal.whole:
+                self.close()
+            if not self._told:
+                self._told = True
+                self._failed(error)
+            return not journal.whole
+        return True
 
     def export(self, file: Path) -> None:
         """Have the steps so far in a file, as well as that can be done."""

@@ -260,6 +260,9 @@ class PilotJournal:
 class JobJournal:
     """The steps of one job in its pilot's journal."""
 
+    whole = True
+    """A step is recorded or not at all."""
+
     def __init__(self, pilot: PilotJournal, key: int) -> None:
         self._pilot = pilot
         self._key = key
