@@ -26,6 +26,8 @@ __all__ = ["JobJournal", "PilotJournal"]
 KEPT_DAYS = 30
 """For how long what became of a job can be looked up."""
 _DAY = 86400.0
+LONGEST_LIFE = 365 * _DAY
+"""Seconds after which a pilot that did not say that it ended has."""
 
 
 class PilotJournal:
@@ -70,9 +72,9 @@ class PilotJournal:
             connection.execute("DELETE FROM jobs WHERE state='closed' AND ended<?", (old,))
             connection.execute("DELETE FROM asks WHERE at<?", (old,))
             connection.execute(
-                "DELETE FROM pilots WHERE started<? AND id NOT IN (SELECT owner FROM jobs)"
+                "DELETE FROM pilots WHERE coalesce(ended, started+?)<? AND id NOT IN (SELECT owner FROM jobs)"
                 " AND id NOT IN (SELECT pilot FROM asks)",
-                (old,),
+                (LONGEST_LIFE, old),
             )
 
         self._write("pilot-started", write)
