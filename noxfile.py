@@ -7,7 +7,9 @@ Everything is installed from this checkout, as built wheels and in one pip call,
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +23,21 @@ ROOT = Path(__file__).resolve().parent
 PLUGINS = {path.parent.name: path.parent for path in sorted(ROOT.glob("plugins/*/pyproject.toml"))}
 DEMO = ("devserver", "communicator-panda")
 """The plugins that the demo is made of, besides what they need themselves."""
+
+BENCHMARKS: dict[str, tuple[str, ...]] = {
+    "pilot": DEMO,
+    "staging": (),
+    "local_copies": (),
+    "watchdogs": (),
+    "webdav": ("stager-http",),
+    "xrootd": ("stager-xrootd",),
+    "s3": ("stager-s3",),
+    "catalog_rucio": ("catalog-rucio",),
+}
+"""The scripts in `benchmarks`, and the plugins that each is about."""
+
+ELSEWHERE = {"catalog-rucio": ("rucio-admin", "rucio==41.5.1", "rucio-clients==41.5.1", "gunicorn")}
+"""Servers for a plugin's tests that pin other versions of libraries than a pilot has: a program, where it is from."""
 
 TEST_EXTRAS = ("testing", "test")
 """Names of the extra that a plugin's tests need, where it has one."""
@@ -80,6 +97,18 @@ def pytest(session: nox.Session, *arguments: str, **environment: str) -> None:
     session.run("pytest", "-p", "no:cacheprovider", *slowest, *arguments, *session.posargs, env=environment)
 
 
+def beside(session: nox.Session, name: str) -> dict[str, str]:
+    """Install a plugin's server in an environment of its own, unless it is there; return the PATH that has it."""
+    program, *what = ELSEWHERE.get(name, ("sh",))
+    if shutil.which(program):
+        return {}
+    folder = Path(session.virtualenv.location, "elsewhere")
+    session.run("python", "-m", "venv", str(folder))
+    pip = (str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    session.run(*pip, *what, external=True)
+    return {"PATH": os.pathsep.join([session.bin, os.environ["PATH"], str(folder / "bin")])}
+
+
 @nox.session(reuse_venv=True)
 def demo(session: nox.Session) -> None:
     """Run the pilot against the development server, with jobs that read and write real files."""
@@ -104,7 +133,7 @@ def plugin(session: nox.Session, name: str) -> None:
     """Test one plugin where nothing is installed but the core and what the plugin declares."""
     wanted = with_needed(name, tests=True)
     install(session, ".[testing]", *wanted.values())
-    pytest(session, f"plugins/{name}/tests")
+    pytest(session, f"plugins/{name}/tests", **beside(session, name))
     check_plugins(session, list(wanted))
 
 
@@ -144,10 +173,12 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session(reuse_venv=True)
-def bench(session: nox.Session) -> None:
-    """Measure the pilot against the development server on loopback, over TLS."""
-    install(session, ".[testing]", *with_needed(*DEMO, tests=True).values())
-    session.run("python", "benchmarks/pilot.py", *session.posargs)
+@nox.parametrize("name", [nox.param(name, id=name) for name in BENCHMARKS])
+def bench(session: nox.Session, name: str) -> None:
+    """Measure one thing beside its peer in the same run: the pilot, or the moving of files by one protocol."""
+    install(session, ".[testing,fast]", *with_needed(*BENCHMARKS[name], tests=True).values())
+    environment = {key: value for plugin in BENCHMARKS[name] for key, value in beside(session, plugin).items()}
+    session.run("python", f"benchmarks/{name}.py", *session.posargs, env=environment)
 
 
 def check_plugins(session: nox.Session, names: list[str]) -> None:

@@ -10,6 +10,7 @@ are of medians of pairs that take turns; CPU seconds, children's included, stand
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import resource
 import shutil
@@ -24,7 +25,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from pilot_core import CancelToken, InputFile, Queue, Storage, SystemClock
+from pilot_core import CancelToken, Context, InputFile, Queue, Storage, SystemClock
 from pilot_core.logs import JobLog, Redactor, job_logger, set_up_logging
 from pilot_core.plugins import PluginSettings, Registry
 from pilot_core.staging import AttemptFile, Backends, Limits, Mover, Space
@@ -58,7 +59,8 @@ def backends_of(queue: Queue) -> Backends:
 
     def make(kind: str, name: str, hook: str) -> object:
         provider = registry.provider(kind, name, hook).provider
-        return provider.factory(provider.settings(), None)
+        context = Context(clock=SystemClock(), log=logging.getLogger("pilot_core.plugin"), work_dir=Path())
+        return provider.factory(provider.settings(), context)
 
     backends = Backends(registry, queue, make)
     backends.load()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pilot_core.api.disk_use import DiskUse
     from pilot_core.api.events import Diagnosis, FinishedPayload, JobState, Outcome, PayloadCommand, TaskInfo
     from pilot_core.api.executor import Executor, OnThisMachine, Payload, PayloadHandle, PayloadResult, PayloadSpec
+    from pilot_core.api.extents import Hole
     from pilot_core.api.job import BadJob, InputFile, Job, OutputFile, Step
     from pilot_core.api.launcher import LaunchedPilot, Launcher, LaunchRequest
     from pilot_core.api.passage import Incoming, Outgoing
@@ -128,6 +129,7 @@ __all__ = [
     "FinishedPayload",
     "HandledError",
     "HearsTransfers",
+    "Hole",
     "Identity",
     "Incoming",
     "InputFile",
@@ -220,6 +222,7 @@ _HOME = {
     "pilot_core.api.disk_use": "DiskUse",
     "pilot_core.api.events": "Diagnosis FinishedPayload JobState Outcome PayloadCommand TaskInfo",
     "pilot_core.api.executor": "Executor OnThisMachine Payload PayloadHandle PayloadResult PayloadSpec",
+    "pilot_core.api.extents": "Hole",
     "pilot_core.api.job": "BadJob InputFile Job OutputFile Step",
     "pilot_core.api.launcher": "LaunchedPilot Launcher LaunchRequest",
     "pilot_core.api.passage": "Incoming Outgoing",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pilot_core._version import __version__
 from pilot_core.api.cancel import Deadline
 from pilot_core.api.catalog import SeenFromQueue
+from pilot_core.api.credential import ClientCertificate
 from pilot_core.api.provider import KINDS, Context
 from pilot_core.errors import ConfigError, HandledError, NoSpace, PilotErrorCode, PluginError
 from pilot_core.limits_set import chosen_watchdogs
@@ -80,6 +81,8 @@ class Assembly:
         """Hears how far the jobs' transfers are; set before the services are made."""
         self._spawner = spawner
         self._credential: CredentialSource | None = None
+        self._certificate: CredentialSource | None = None
+        """The credential, if it is one that storages and catalogues may be shown."""
         self._log = logging.getLogger("pilot_core.pilot")
         self._options: Mapping[str, Mapping[str, Any]] = {
             "credential.x509": {"cert_file": settings.cert, "key_file": settings.key},
@@ -147,9 +150,11 @@ class Assembly:
         if not name:
             return None
         source: CredentialSource = self.make("credential", name, context)
-        source.credential(cancel=cancel, deadline=Deadline.after(self.clock, CREDENTIAL_LIMIT))
+        found = source.credential(cancel=cancel, deadline=Deadline.after(self.clock, CREDENTIAL_LIMIT))
         self.redactor.add(source.secrets())
         self._credential = source
+        # a token is for the server alone
+        self._certificate = source if isinstance(found, ClientCertificate) else None
         return source
 
     def communicator(self, context: Context, credential: CredentialSource | None) -> Communicator:
@@ -199,10 +204,10 @@ class Assembly:
             self.registry.load(record)
 
     def backends(self, queue: Queue, context: Context) -> Backends:
-        """Return the stagers for a queue; none of them is made yet."""
+        """Return the stagers for a queue; none of them is made yet. They may use the pilot's X.509 certificate."""
 
         def make(kind: str, name: str, hook: str) -> Any:
-            return self.make(kind, name, replace(context, stagers=made), hook)
+            return self.make(kind, name, replace(context, stagers=made, credential=self._certificate), hook)
 
         made = Backends(self.registry, queue, make)
         return made
@@ -214,7 +219,7 @@ class Assembly:
         """
         if not queue.catalog:
             return None
-        made: ReplicaCatalog = self.make("catalog", queue.catalog, replace(context, credential=self._credential))
+        made: ReplicaCatalog = self.make("catalog", queue.catalog, replace(context, credential=self._certificate))
         return made.seen_from(queue) if isinstance(made, SeenFromQueue) else made
 
     def watchdogs(self, queue: Queue, context: Context) -> tuple[NamedWatchdog, ...]:

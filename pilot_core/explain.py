@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import CancelToken
 from pilot_core.api.events import PayloadCommand
 from pilot_core.api.url import without_password
+from pilot_core.archives import members_of
 from pilot_core.errors import HandledError
+from pilot_core.explanation import Choice, Environment, Explanation, FilePlan, Limit, Payload, Plugin
 from pilot_core.payload import SECRETS_FILE, argument_vector, check_needs, environment, program_of
 from pilot_core.payloadrun import PREPARATION_LIMIT
 from pilot_core.phases import Phase
@@ -27,113 +29,12 @@ if TYPE_CHECKING:
     from pilot_core.plugins import Hooks, Loaded
     from pilot_core.staging import Mover
 
-__all__ = ["Choice", "Environment", "Explainer", "Explanation", "FilePlan", "Limit", "Payload", "Plugin"]
+__all__ = ["Explainer"]
 
 HIDDEN = "<hidden>"
 _SECRET_NAME = re.compile(r"token|secret|passw|credential|api_?key|private|auth", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"://[^/\s]*@")
 """A URL with a user or a password in it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """A stager and a replica, and what became of the pair."""
-
-    place: int | None
-    """1 for what is tried first; None = not tried."""
-    stager: str
-    url: str
-    rse: str
-    rule: str
-    why: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class FilePlan:
-    """One file on its way."""
-
-    activity: str
-    """read, write or log."""
-    lfn: str
-    local: str
-    """Where it goes to, or comes from, in the job's directory."""
-    size: int | None = None
-    checksum: str = ""
-    seconds_allowed: float | None = None
-    """For one attempt; None = depends on the size that the file will have."""
-    choices: tuple[Choice, ...] = ()
-    remote: str = ""
-    """The URL at which the payload reads an input that is not copied; empty = it is copied."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Environment:
-    """The payload's environment against the pilot's own; what may be a secret is hidden."""
-
-    added: Mapping[str, str] = field(default_factory=dict)
-    changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Name -> the pilot's value, the payload's."""
-    dropped: tuple[str, ...] = ()
-    same: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Payload:
-    """What would be executed."""
-
-    argv: tuple[str, ...]
-    shell: bool
-    cwd: str
-    fetched_from: str = ""
-    """The URL of a program that is fetched first."""
-    secrets: int = 0
-    """Number of the user's secrets in the file for them."""
-    secrets_file: str = ""
-    environment: Environment = field(default_factory=Environment)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limit:
-    """A limit, or what a job says that it needs."""
-
-    name: str
-    value: float
-    unit: str
-    source: str
-    """job, queue or pilot."""
-    enforced: bool
-    """Whether this pilot ends what goes beyond it; else it is only told to server and payload."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plugin:
-    """A plugin that would take part."""
-
-    name: str
-    distribution: str
-    version: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Explanation:
-    """What would be run."""
-
-    job_id: int
-    queue: str
-    queue_source: str
-    job_dir: str
-    phases: tuple[str, ...]
-    executor: str
-    files: tuple[FilePlan, ...]
-    payload: Payload | None
-    limits: tuple[Limit, ...]
-    plugins: tuple[Plugin, ...]
-    problems: tuple[str, ...]
-    """Why it would fail, as far as that can be known."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON data."""
-        return {"schema": 1, **asdict(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +49,8 @@ class Explainer:
     """Takes secrets out of texts."""
     work_dir: Path
     executor: Loaded[Any]
+    watchdogs: Sequence[str] = ()
+    """Names of the watchdogs that hold a payload to its limits."""
     extensions: Sequence[Plugin] = ()
     """Extensions, and the catalogue if the queue has one."""
     cancel: CancelToken = field(default_factory=CancelToken)
@@ -172,10 +75,7 @@ class Explainer:
             files += [self._input(file, job_dir / "payload", remote, problems, plugins) for file in job.inputs]
         payload = self._payload(job, job_dir / "payload", remote, problems) if plan.has(Phase.PAYLOAD) else None
         if plan.has(Phase.STAGE_OUT):
-            self.mover.routes.ask_for_outputs(job.outputs, "write", cancel=self.cancel)
-            self.mover.routes.ask_for_outputs([file for file in (job.log,) if file], "log", cancel=self.cancel)
-            files += [self._output(f, job_dir / "payload", "write", problems, plugins) for f in job.outputs]
-            files += [self._output(f, job_dir, "log", problems, plugins) for f in (job.log,) if f]
+            files += self._outputs(job, job_dir, problems, plugins)
         return Explanation(
             job_id=job.id,
             queue=self.queue.name,
@@ -185,7 +85,7 @@ class Explainer:
             executor=self.executor.label,
             files=tuple(files),
             payload=payload,
-            limits=tuple(_limits(job, self.queue)),
+            limits=tuple(_limits(job, self.queue, self.watchdogs)),
             plugins=tuple(plugins.values()),
             problems=tuple(map(self.clean, dict.fromkeys(problems))),
         )
@@ -208,6 +108,24 @@ class Explainer:
             choices=self._choices("read", file.lfn, lambda: self.mover.routes.sources(file), problems, plugins),
             remote=remote.replicas[file.lfn].url if file.lfn in remote else "",
         )
+
+    def _outputs(self, job: Job, job_dir: Path, problems: list[str], plugins: dict[str, Plugin]) -> Iterator[FilePlan]:
+        """Yield the outputs and the log."""
+        logs = [file for file in (job.log,) if file]
+        archives = members_of(job)
+        archive_of = {lfn: archive for archive, lfns in archives.items() for lfn in lfns}
+        alone = [file for file in job.outputs if file.lfn not in archive_of]
+        self.mover.routes.ask_for_outputs(alone, "write", cancel=self.cancel)
+        self.mover.routes.ask_for_outputs(logs, "log", cancel=self.cancel)
+        for file in job.outputs:
+            if file in alone:
+                made = self._output(file, job_dir / "payload", "write", problems, plugins)
+                yield replace(made, members=tuple(archives.get(file.lfn, ())))
+            else:
+                local = str(job_dir / "payload" / file.lfn)
+                yield FilePlan(activity="write", lfn=file.lfn, local=local, archive=archive_of[file.lfn])
+        for file in logs:
+            yield self._output(file, job_dir, "log", problems, plugins)
 
     def _output(
         self, file: OutputFile, folder: Path, activity: str, problems: list[str], plugins: dict[str, Plugin]
@@ -305,18 +223,19 @@ def _plugin(loaded: Loaded[Any]) -> Plugin:
     return Plugin(name=loaded.record.entry_point, distribution=loaded.distribution, version=loaded.version)
 
 
-def _limits(job: Job, queue: Queue) -> list[Limit]:
-    """Return what bounds a job; a value of 0 is not said."""
+def _limits(job: Job, queue: Queue, watchdogs: Sequence[str]) -> list[Limit]:
+    """Return what bounds a job; a value of 0 is not said. Watchdogs hold a payload to most, each with its own grace."""
     rows = (
         ("kill grace", queue.kill_grace_seconds, "s", "queue", True),
         ("fetching the program and starting it", PREPARATION_LIMIT, "s", "pilot", True),
         ("cores", job.core_count, "", "job", False),
-        ("memory", job.memory_mb, "MB", "job", False),
-        ("memory", queue.max_memory_mb, "MB", "queue", False),
-        ("disk", job.disk_mb, "MB", "job", False),
-        ("disk", queue.max_disk_mb, "MB", "queue", False),
-        ("wall time", job.max_wall_seconds, "s", "job", False),
-        ("CPU time", job.max_cpu_seconds, "s", "job", False),
+        ("memory", job.memory_mb, "MB", "job", "memory" in watchdogs),
+        ("memory", queue.max_memory_mb, "MB", "queue", "memory" in watchdogs),
+        # the job's own counts where the queue has none
+        ("disk", job.disk_mb, "MB", "job", "work-dir" in watchdogs and not queue.max_disk_mb),
+        ("disk", queue.max_disk_mb, "MB", "queue", "work-dir" in watchdogs),
+        ("wall time", job.max_wall_seconds, "s", "job", "wall-time" in watchdogs),
+        ("CPU time", job.max_cpu_seconds, "s", "job", "cpu-time" in watchdogs),
     )
     return [
         Limit(name=name, value=value, unit=unit, source=source, enforced=enforced)

@@ -15,7 +15,7 @@ from pilot_core.api.cancel import CancelToken
 from pilot_core.api.communicator import JobUpdate
 from pilot_core.api.events import JobState, Outcome, TaskInfo
 from pilot_core.cleanup import remove_tree
-from pilot_core.commands import DEBUG_INTERVAL, Commands
+from pilot_core.commands import DEBUG_INTERVAL, Commands, Whereabouts
 from pilot_core.delivery import Delivery
 from pilot_core.errors import PilotErrorCode
 from pilot_core.heartbeat import Heartbeat
@@ -94,13 +94,13 @@ class JobRun:
         self._metadata: dict[str, Any] = {}
         self._soft = CancelToken()
         """Cancelled when the server wants the payload asked to end."""
-        self._payload_run: PayloadRun | None = None
+        self._where = Whereabouts()
         self._commands = Commands(
             clock=services.clock,
             log=job_logger(job.id, "job"),
             clean=services.redactor.clean,
             where=self._where,
-            soft_kill=lambda: self._soft.cancel("the server wants the payload to come to its end (softkill)"),
+            soft=self._soft,
             debug=job.debug,
         )
         self._transfers = JobTransfers(job, services)
@@ -162,6 +162,7 @@ class JobRun:
         try:
             again = self._plan.job_dir is not None
             self._dir = self._plan.job_dir or new_job_dir(services.work_dir, self.job.id, self._place)
+            self._where.folder = self._dir / "payload"
             if again and self._plan.has(Phase.PAYLOAD):
                 set_aside(self._dir)
             job_log = JobLog(
@@ -321,7 +322,7 @@ class JobRun:
             missing = [file for file in self.job.inputs if not is_there(payload_dir / plain_name(file.lfn))]
             self._remote = self._transfers.remote_inputs(missing, cancel=self._cancel)
         run = PayloadRun(self.job, self._services, payload_dir, self._journal, self._log, remote=self._remote)
-        run.soft, self._payload_run = self._soft, run
+        run.soft, self._where.run = self._soft, run
         self._services.redactor.add(self.job.secrets.values())
         with secrets_in(payload_dir, self.job.secrets, there=self._past.payload_begun):
             result = self._past.result or run.run(cancel=self._cancel, running=self._running, past=self._past)
@@ -384,11 +385,6 @@ class JobRun:
         self._heartbeat.pace(DEBUG_INTERVAL if self._commands.watched else None)
         if news:
             self._heartbeat.announce()
-
-    def _where(self) -> tuple[Path | None, tuple[int, int] | None]:
-        """Return where the payload is, for the server's eyes: its directory, and its uppermost process."""
-        run = self._payload_run
-        return self._dir / "payload" if self._dir else None, run.process if run else None
 
     def _report(self) -> bool:
         """Send the final report until it is acknowledged; keep it as a file if that cannot be had."""

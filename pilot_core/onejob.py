@@ -20,7 +20,8 @@ from pilot_core.assembly import usable_work_dir
 from pilot_core.cleanup import remove_tree
 from pilot_core.ending import Ending
 from pilot_core.errors import BadInput, ExecutorError, HandledError, PluginError
-from pilot_core.explain import Explainer, Plugin
+from pilot_core.explain import Explainer
+from pilot_core.explanation import Plugin
 from pilot_core.jobdir import going_on_in
 from pilot_core.jobfile import is_servers, job_of, read_data
 from pilot_core.jobrun import JobRun
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from pilot_core.api.provider import Context
     from pilot_core.api.staging import TransferAttempt
     from pilot_core.assembly import Assembly
-    from pilot_core.explain import Explanation
+    from pilot_core.explanation import Explanation
     from pilot_core.jobrun import JobOutcome
 
 __all__ = ["JobResult", "OneJob", "Order", "local_queue"]
@@ -168,6 +169,7 @@ class OneJob:
         return Explainer(
             cancel=self.ending.stop,
             queue=queue,
+            watchdogs=tuple(dog.name for dog in assembly.watchdogs(queue, context)),
             mover=Mover(
                 routes=Routes(queue, job, catalogue_of(job, queue, catalog, assembly.clock)),
                 queue=queue,

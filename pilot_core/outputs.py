@@ -54,6 +54,7 @@ class Outputs:
         self._queue_name = queue_name
         self._mover = mover
         self._journal = journal
+        self._files = {file.lfn: file for file in job.files_out}
         self._places = {file.lfn: number for number, file in enumerate(job.files_out)}
         self._catalogue = catalogue
         self._archives = members_of(job)
@@ -83,14 +84,13 @@ class Outputs:
     def withdraw(self, *, cancel: CancelToken) -> None:
         """Remove from the storages what was stored of the outputs, as well as that can be done; the log stays."""
         log = self._job.log.lfn if self._job.log else None
-        if any(report.lfn != log for report in self.stored):
+        stored, inside = sorted(self.stored, key=self._place), self._inside
+        self.stored[:] = [report for report in stored if report.lfn == log]
+        if self.stored != stored:
             self._journal.record("withdrawing", keep=log)
-        for report in sorted(self.stored, key=self._place):
-            if report.lfn == log:
-                continue
-            if report.lfn not in self._inside:
+        for report in stored:
+            if report.lfn != log and report.lfn not in inside:
                 self._mover.remove(report.rse, report.surl, cancel=cancel)
-            self.stored.remove(report)
         self.elsewhere = [lfn for lfn in self.elsewhere if lfn == log]
 
     def store_log(self, log: OutputFile, job_dir: Path, *, cancel: CancelToken) -> None:
@@ -117,7 +117,8 @@ class Outputs:
         Last of all, because what a catalogue knows is not taken out of it again. What lies in an archive has no place
         of its own there.
         """
-        singly = [report for report in self.stored if report.lfn not in self._inside]
+        inside = self._inside
+        singly = [report for report in self.stored if report.lfn not in inside]
         if self._catalogue is not None and singly:
             self._catalogue.register(self._job, singly, cancel=cancel)
 
@@ -144,7 +145,8 @@ class Outputs:
                 there.add(archive)
             elif archive in there:
                 self._packed[archive] = [look_at(path, cancel=cancel) for path in members]
-        return [file for lfn, file in files.items() if lfn in there - self._inside]
+        there -= self._inside
+        return [file for lfn, file in files.items() if lfn in there]
 
     def _add_members(self) -> None:
         """Tell of the members of the archives that were stored."""
@@ -222,8 +224,7 @@ class Outputs:
             surl=result.url,
             rse=moved.replica.rse,
         )
-        files = {file.lfn: file for file in self._job.files_out}
-        elsewhere = self._mover.routes.elsewhere(files[lfn], moved.transfer.activity, moved.replica.rse)
+        elsewhere = self._mover.routes.elsewhere(self._files[lfn], moved.transfer.activity, moved.replica.rse)
         self._journal.record(
             "stored",
             lfn=lfn,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from pilot_core.api.cancel import CancelToken, Deadline
 from pilot_core.api.events import FinishedPayload, PayloadCommand
 from pilot_core.api.executor import OnThisMachine, PayloadSpec
-from pilot_core.api.watchdog import Watched
 from pilot_core.errors import Cancelled, ExecutorError, NoSpace, PilotErrorCode
 from pilot_core.past import NEW
 from pilot_core.payload import argument_vector, environment
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from pilot_core.api.executor import Payload, PayloadHandle, PayloadResult
     from pilot_core.api.job import Job
+    from pilot_core.api.watchdog import Watched
     from pilot_core.journal import SteadyJournal
     from pilot_core.past import Past
     from pilot_core.services import Services
@@ -188,6 +188,8 @@ class PayloadRun:
         services = self._services
 
         def look() -> Watched:
+            from pilot_core.api.watchdog import Watched  # noqa: PLC0415  (most payloads of a test end before a look)
+
             return Watched(
                 job=self._job,
                 handle=handle,

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pilot"]
 
+LIFETIME = 324_000.0
+"""Seconds for which a pilot takes jobs where its queue does not say (Pilot 3: `--lifetime`)."""
 STATUS_LIMIT = 30.0
 """Seconds for telling Harvester about this pilot; it can do without."""
 FLUSH_LIMIT = 30.0
@@ -150,6 +152,10 @@ class Pilot:
         while not (self._ending.stop.cancelled or unreported) and (
             self._settings.jobs == 0 or taken < self._settings.jobs
         ):
+            why = self._no_more(services.queue)
+            if taken and why:
+                self._log.info("no more jobs are taken: %s", why)
+                break
             usable_work_dir(self._settings)
             begun = self._clock.monotonic()
             ask = journal.asking(self._server, services.queue.name)
@@ -167,6 +173,16 @@ class Pilot:
             unreported += self._run_all(ask, jobs, services, journal)
         self._log.info("%d job%s run, %d not reported", taken, "" if taken == 1 else "s", unreported)
         return UNREPORTED if unreported else 0
+
+    def _no_more(self, queue: Queue) -> str:
+        """Return why the pilot's time is over; empty while it is not. One job is taken in any case."""
+        used = self._clock.monotonic() - self._assembly.started
+        whole, floor = queue.number("maxtime") or LIFETIME, queue.number("timefloor") * 60.0
+        if used >= whole:
+            return f"the pilot has had its {whole:.0f} s here (the queue's maxtime, or {LIFETIME:.0f} s)"
+        if self._settings.jobs == 0 and floor and used >= floor:
+            return f"the queue has pilots take jobs for {floor:.0f} s only (its timefloor)"
+        return ""
 
     def _acquire(self, services: Services) -> Sequence[Acquired]:
         """Ask the server for one job."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pilot_core.api.queue import Queue
     from pilot_core.api.staging import Replica
 
-__all__ = ["POOL_FILE_CATALOG", "RemoteInputs", "is_analysis", "may_be_remote", "replica_for"]
+__all__ = ["POOL_FILE_CATALOG", "RemoteInputs", "is_analysis", "may_be_remote", "replicas_for"]
 
 POOL_FILE_CATALOG = "PoolFileCatalog.xml"
 """Where POOL, and ATLAS' programs with it, look up the place of a file."""
@@ -64,16 +64,18 @@ def may_be_remote(job: Job, file: InputFile) -> bool:
     return wanted and not _COPIED.search(file.lfn)
 
 
-def replica_for(queue: Queue, replicas: Sequence[Replica]) -> Replica | None:
-    """Return the replica of an input that a payload may read where it lies; None = it is to be copied."""
+def replicas_for(queue: Queue, replicas: Sequence[Replica]) -> list[Replica]:
+    """Return the replicas of an input that a payload may read where they lie, in order; none = it is to be copied."""
     near = [replica for replica in replicas if replica.domain != WAN]
     domain, allowed = (LAN, queue.direct_access_lan) if near else (WAN, queue.direct_access_wan)
-    for replica in (near or replicas) if allowed else ():
-        fit = scheme_of(replica.url) in SCHEMES[domain] and without_password(replica.url) == replica.url
-        # a shell would take a signed URL apart
-        if fit and (not queue.shell or _NEEDS_NO_QUOTES.fullmatch(replica.url)):
-            return replica
-    return None
+    return [replica for replica in near or replicas if _is_fit(replica, queue, domain)] if allowed else []
+
+
+def _is_fit(replica: Replica, queue: Queue, domain: str) -> bool:
+    """Say whether a payload can be given a replica's URL."""
+    fit = scheme_of(replica.url) in SCHEMES[domain] and without_password(replica.url) == replica.url
+    # a shell would take a signed URL apart
+    return fit and (not queue.shell or _NEEDS_NO_QUOTES.fullmatch(replica.url) is not None)
 
 
 @dataclass(frozen=True)

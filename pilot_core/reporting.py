@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import Deadline
 from pilot_core.api.communicator import JobUpdate
+from pilot_core.api.staging import REMOTE_IO
 from pilot_core.api.url import without_password
 from pilot_core.errors import CommunicationError, HandledError, PilotErrorCode
 
@@ -29,6 +30,10 @@ __all__ = ["Facts", "Failure", "FinalReport", "Verdict", "payload_failure"]
 
 MOST_ATTEMPTS = 200
 """Lines of the attempt ledger that go into the report; failed attempts first."""
+LONGEST_ERROR = 500
+"""Characters of an attempt's error that go into the report; the log archive has the whole ledger."""
+LONGEST_EXTRACT = 3000
+"""Characters of the log that a report brings along: PanDA's server keeps 4000."""
 DEEPEST_METADATA = 30
 """Levels of what plugins collected that go into the report."""
 
@@ -97,12 +102,16 @@ def payload_failure(result: PayloadResult) -> Failure | None:
         code = PilotErrorCode.PAYLOADEXECUTIONFAILURE
         if result.signal == signal.SIGSEGV:
             code = PilotErrorCode.PAYLOADSIGSEGV
-        return Failure(task="payload", code=code, message=f"the payload was ended by {name} ({result.signal})")
-    return Failure(
-        task="payload",
-        code=PilotErrorCode.PAYLOADEXECUTIONFAILURE,
-        message=f"the payload exited with {result.exit_code}{_shells_signal(result.exit_code or 0)}",
-    )
+        message = f"the payload was ended by {name} ({result.signal})"
+    else:
+        code = PilotErrorCode.PAYLOADEXECUTIONFAILURE
+        message = f"the payload exited with {result.exit_code}{_shells_signal(result.exit_code or 0)}"
+    killed = result.extra.get("oom_kills")
+    if killed:
+        message += f"; the kernel meanwhile killed {killed} process{'es' * (killed > 1)} here for lack of memory"
+        if signal.SIGKILL in {result.signal, (result.exit_code or 0) - 128}:
+            code = PilotErrorCode.PAYLOADOUTOFMEMORY
+    return Failure(task="payload", code=code, message=message)
 
 
 def _shells_signal(code: int) -> str:
@@ -164,9 +173,37 @@ class Facts:
             pilot_error_code=(cause.code or int(PilotErrorCode.GENERALERROR)) if cause else 0,
             pilot_error=text,
             files=tuple(file for file in self.files if cause is None or file.lfn == log),
-            metadata=_plain({**self.metadata, "pilot": self._own_metadata()}, clean),
+            metadata=_plain({**self.metadata, "pilot": self._own_metadata(clean)}, clean),
             metrics=self._metrics(),
-            log_extract=text,
+            log_extract=self._log_extract(text, clean),
+        )
+
+    def _log_extract(self, text: str, clean: Callable[[str], str]) -> str:
+        """Return what the server keeps of the log: failed attempts, too, of a failed job, whose metadata it drops."""
+        lines = [text]
+        room = LONGEST_EXTRACT - len(text)
+        for each in self._ordered() if self.verdict.failures else ():
+            if each.outcome in {"ok", REMOTE_IO}:
+                continue
+            how = f"{each.backend} {each.backend_version} at {each.rse or 'no RSE'}"
+            line = f"{each.activity} {each.lfn}, attempt {each.number} by {how}: {each.outcome}: {each.error}"
+            line = clean(" ".join(line.split()))[:LONGEST_ERROR]
+            room -= len(line) + 1
+            if room < 0:
+                lines.append("...")
+                break
+            lines.append(line)
+        return "\n".join(lines)
+
+    def _ordered(self) -> list[TransferAttempt]:
+        """Return the attempts, failed ones first, in the order of the job's files.
+
+        Files are moved side by side, so when each was says nothing; the report does not depend on it.
+        """
+        lfns = [*(file.lfn for file in self.job.inputs), *(file.lfn for file in self.job.files_out)]
+        places = {lfn: number for number, lfn in enumerate(lfns)}
+        return sorted(
+            self.attempts, key=lambda each: (each.outcome == "ok", places.get(each.lfn, len(places)), each.number)
         )
 
     def _metrics(self) -> dict[str, str]:
@@ -176,14 +213,9 @@ class Facts:
             metrics["altTransferred"] = ",".join(self.elsewhere)
         return metrics
 
-    def _own_metadata(self) -> dict[str, Any]:
+    def _own_metadata(self, clean: Callable[[str], str]) -> dict[str, Any]:
         """Return the pilot's own part of the job's metadata."""
-        lfns = [*(file.lfn for file in self.job.inputs), *(file.lfn for file in self.job.files_out)]
-        places = {lfn: number for number, lfn in enumerate(lfns)}
-        # files are moved side by side, so when each was says nothing; the report does not depend on it
-        ledger = sorted(
-            self.attempts, key=lambda each: (each.outcome == "ok", places.get(each.lfn, len(places)), each.number)
-        )
+        ledger = self._ordered()
         more: dict[str, Any] = {}
         if self.elsewhere:
             more["alternative_stageout"] = list(self.elsewhere)
@@ -192,7 +224,10 @@ class Facts:
         return {
             **more,
             "phases": {name: round(seconds, 6) for name, seconds in self.phases.items()},
-            "attempts": [attempt.to_json() for attempt in ledger[:MOST_ATTEMPTS]],
+            # a text is cleaned before it is cut: half a secret is not found any more
+            "attempts": [
+                {**each.to_json(), "error": clean(each.error)[:LONGEST_ERROR]} for each in ledger[:MOST_ATTEMPTS]
+            ],
             "attempts_left_out": max(0, len(ledger) - MOST_ATTEMPTS),
             "failures": [asdict(failure) for failure in self.verdict.failures],
             "payload": asdict(self.verdict.payload) if self.verdict.payload else None,

@@ -158,8 +158,11 @@ class Routes:
         if places:
             return places
         why = f"; add [queues.{queue.name}.storages.{file.rse}]" if file.rse else " (queue's `write` is empty)"
+        asked = self._named.get(file.rse)
         if found:
             why = f" by the schemes {', '.join(self._schemes(activity))}"
+        elif asked is not None and asked.trouble:
+            why = f"; of {file.rse} the catalogue says: {asked.trouble}"
         raise TransferError(
             f"output {file.lfn}: queue {queue.name} has no storage to write it to{why}",
             error_code=PilotErrorCode.NOSTORAGEPROTOCOL,

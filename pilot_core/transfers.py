@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from pilot_core.api.cancel import Deadline
 from pilot_core.api.catalog import HearsTransfers
+from pilot_core.api.url import shown_url
 from pilot_core.catalogs import Catalogue
-from pilot_core.errors import HandledError
+from pilot_core.errors import Cancelled, HandledError, SourceNotFound
 from pilot_core.logs import job_logger
-from pilot_core.remote_io import RemoteInputs, may_be_remote, replica_for
+from pilot_core.remote_io import RemoteInputs, may_be_remote, replicas_for
 from pilot_core.routes import Routes
-from pilot_core.staging import AttemptFile, Mover
+from pilot_core.staging import AttemptFile, Mover, free_space, in_words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,11 +23,15 @@ if TYPE_CHECKING:
     from pilot_core.api.clock import Clock
     from pilot_core.api.job import InputFile, Job
     from pilot_core.api.queue import Queue
-    from pilot_core.api.staging import StagingProgress, TransferAttempt
+    from pilot_core.api.staging import Replica, StagingProgress, TransferAttempt
     from pilot_core.services import Services
 
 __all__ = ["TRANSFERS", "JobTransfers", "catalogue_of", "remote_inputs"]
 
+LOOK_SECONDS = 60.0
+"""For looking whether one input is where it is said to be."""
+TOGETHER = 8
+"""Inputs that are looked at side by side: each is a round trip to a storage, and little else."""
 TRANSFERS = "transfers.jsonl"
 """The whole attempt ledger, in the job's directory and in its log archive: one `TransferAttempt` a line."""
 
@@ -62,19 +68,59 @@ class JobTransfers:
             self._file = AttemptFile(job_dir / TRANSFERS, self._services.redactor.clean)
         except OSError as error:
             self._log.warning("the ledger of transfers is not kept in %s: %s", job_dir, error.strerror)
+        self._look_at_space(job_dir)
 
     def remote_inputs(self, files: Sequence[InputFile], *, cancel: CancelToken) -> RemoteInputs:
         """Find out where inputs lie, and return those that the payload reads there. Raises `Cancelled`."""
-        found = remote_inputs(self._job, files, self._services.queue, self.mover.routes, cancel=cancel)
+
+        def is_there(file: InputFile, replica: Replica) -> bool:
+            return self._is_there(file, replica, cancel)
+
+        found = remote_inputs(
+            self._job, files, self._services.queue, self.mover.routes, cancel=cancel, is_there=is_there
+        )
         for file in files:
             if file.lfn in found:
                 self.mover.leave(file, found.replicas[file.lfn])
         return found
 
+    def _is_there(self, file: InputFile, replica: Replica, cancel: CancelToken) -> bool:
+        """Say whether an input is where it is said to be, as far as a stager here can tell; raises `Cancelled`."""
+        services = self._services
+        deadline = Deadline.after(services.clock, LOOK_SECONDS)
+        try:
+            stat = services.backends.stage_in(replica.url).stat(replica.url, cancel=cancel, deadline=deadline)
+        except Cancelled:
+            raise
+        except SourceNotFound as error:
+            self._log.warning("%s is not read where it is said to lie: %s", file.lfn, error)
+            return False
+        except Exception as error:  # noqa: BLE001  (the payload may do better)
+            self._log.debug("%s at %s was not looked at: %s", file.lfn, shown_url(replica.url), error)
+            return True
+        if file.size is not None and stat.size != file.size:
+            place = shown_url(replica.url)
+            self._log.warning("%s has %d bytes at %s, and %d are due", file.lfn, stat.size, place, file.size)
+            return False
+        return True
+
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+    def _look_at_space(self, job_dir: Path) -> None:
+        """Say if there is less room than the job asks for; only of the inputs is it known what they need."""
+        need = self._job.disk_mb * 1024**2
+        try:
+            free = free_space(job_dir) if need else 0
+        except OSError:
+            return
+        if free < need:
+            self._log.warning(
+                "the job asks for %s of disk, and %s has %s free: it may not be enough for its outputs",
+                *(in_words(need), job_dir, in_words(free)),
+            )
 
     def _attempted(self, attempt: TransferAttempt) -> None:
         if self._file is not None:
@@ -110,19 +156,34 @@ def catalogue_of(job: Job, queue: Queue, catalog: ReplicaCatalog | None, clock: 
 
 
 def remote_inputs(
-    job: Job, files: Sequence[InputFile], queue: Queue, routes: Routes, *, cancel: CancelToken
+    job: Job,
+    files: Sequence[InputFile],
+    queue: Queue,
+    routes: Routes,
+    *,
+    cancel: CancelToken,
+    is_there: Callable[[InputFile, Replica], bool] = lambda _file, _replica: True,
 ) -> RemoteInputs:
-    """Ask where inputs lie, and return those that the payload reads there. Raises `Cancelled`."""
+    """Ask where inputs lie, and return those that the payload reads there, each at the first place where it is.
+
+    `is_there` may be asked from several threads. Raises `Cancelled`.
+    """
     routes.ask_for_inputs(files, cancel=cancel)
-    found = {}
-    if queue.direct_access_lan or queue.direct_access_wan:
-        for file in files:
-            if not may_be_remote(job, file):
-                continue
-            try:
-                replica = replica_for(queue, routes.sources(file))
-            except HandledError:
-                continue  # whoever copies it tells why that cannot be
-            if replica is not None:
-                found[file.lfn] = replica
-    return RemoteInputs(found)
+    if not (queue.direct_access_lan or queue.direct_access_wan):
+        return RemoteInputs()
+    wanted = [file for file in files if may_be_remote(job, file)]
+
+    def place(file: InputFile) -> Replica | None:
+        try:
+            replicas = replicas_for(queue, routes.sources(file))
+        except HandledError:
+            return None  # whoever copies it tells why that cannot be
+        return next((replica for replica in replicas if is_there(file, replica)), None)
+
+    if not wanted:
+        return RemoteInputs()
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (few jobs need it)
+
+    with ThreadPoolExecutor(min(len(wanted), TOGETHER), thread_name_prefix="remote-input") as pool:
+        places = list(pool.map(place, wanted))
+    return RemoteInputs({file.lfn: replica for file, replica in zip(wanted, places, strict=True) if replica})

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pilot_core import SystemClock
-from pilot_core.commands import PATIENCE, Commands
+from pilot_core import CancelToken, SystemClock
+from pilot_core.commands import PATIENCE, Commands, Whereabouts
 from pilot_core.diagnostics import LONGEST, VERBS, Refused, answer, verb_of
 from pilot_core.logs import job_logger
 from pilot_core.testing import FakeClock
@@ -109,19 +109,16 @@ def test_what_begins_with_no_verb_has_none(word):
 @pytest.fixture
 def commands(job_dir, caplog):
     caplog.set_level("INFO")
-    softly = []
 
     def make(*, debug=False, clock=None, clean=str, folder=job_dir):
-        made = Commands(
+        return Commands(
             clock=clock or SystemClock(),
             log=job_logger(7, "job"),
             clean=clean,
-            where=lambda: (folder, None),
-            soft_kill=lambda: softly.append(1),
+            where=Whereabouts(folder),
+            soft=CancelToken(),
             debug=debug,
         )
-        made.softly = softly
-        return made
 
     return make
 
@@ -174,7 +171,7 @@ def test_what_is_refused_is_told_once(commands, caplog):
 def test_softkill_is_passed_on(commands):
     one = commands()
     assert not one.heard(["softkill"])
-    assert one.softly == [1]
+    assert one._soft.reason == "the server wants the payload to come to its end (softkill)"
 
 
 def test_secrets_are_taken_out(commands):

@@ -25,11 +25,11 @@ from pilot_core import (
     Cancelled,
     CancelToken,
     ChecksumMismatch,
+    ConfigError,
     Context,
     Deadline,
     FetchRequest,
     HandledError,
-    NoSettings,
     SizeMismatch,
     SourceNotFound,
     StoreRequest,
@@ -40,7 +40,7 @@ from pilot_core import (
 )
 from pilot_core.api.local_files import BLOCK, INPUT, LOCAL_INPUT, LOCAL_OUTPUT, OUTPUT, path_of, translated
 from pilot_core.builtin import file_stager
-from pilot_core.builtin.file_stager import FileStager
+from pilot_core.builtin.file_stager import FileStager, FileStagerSettings
 
 DATA = b"some bytes\n" * 100
 
@@ -136,8 +136,9 @@ def test_the_plugin_offers_one_stager_for_both_ways():
     (reading,) = file_stager.pilot_stagein()
     (writing,) = file_stager.pilot_stageout()
     context = Context(clock=SystemClock(), log=logging.getLogger("test"), work_dir=Path())
-    assert isinstance(reading.factory(NoSettings(), context), FileStager)
+    assert isinstance(reading.factory(FileStagerSettings(), context), FileStager)
     for provider in (reading, writing):
+        assert provider.settings is FileStagerSettings
         assert (provider.name, provider.schemes) == ("file", frozenset({"file"}))
         assert provider.capabilities == {"checksum:adler32", "checksum:md5"}
 
@@ -566,6 +567,28 @@ def test_an_input_of_a_storage_that_is_not_mounted_is_not_said_to_be_lost(folder
     assert raised(lambda: fetch(root / "x", target, root=url_of(root))) == "SourceNotFound 1331"
 
 
+def test_what_lies_below_a_mount_point_is_left_alone_while_nothing_is_mounted(folder, source, target):
+    (folder / "mnt").mkdir()
+    stager = FileStager(FileStagerSettings(mount_points=(f"{folder}/other", f"{folder}/./mnt/", "/")))
+    request = StoreRequest(source=source, url=url_of(folder / "mnt" / "a" / "x"), root=url_of(folder / "mnt"))
+    with pytest.raises(
+        BackendUnavailable, match=r"nothing is mounted on .*/mnt \(stager.file.mount_points\); mount it"
+    ):
+        stager.store(request, **limits())
+    (folder / "mnt" / "x").touch()
+    with pytest.raises(BackendUnavailable, match="nothing is mounted on"):
+        stager.fetch(FetchRequest(url=url_of(folder / "mnt" / "x"), destination=target), **limits())
+    assert left_in(folder / "mnt") == ["x"]
+    beside = StoreRequest(source=source, url=url_of(folder / "mnt2" / "x"))
+    assert stager.store(beside, **limits()).size == len(DATA)
+
+
+@pytest.mark.parametrize("name", ["mnt", "", "./mnt", "/a\nb"])
+def test_a_mount_point_that_is_no_absolute_path_is_refused_in_one_line(name):
+    with pytest.raises(ConfigError, match=r"^stager.file.mount_points: [^\n]+ is not an absolute path$"):
+        FileStager(FileStagerSettings(mount_points=(name,)))
+
+
 # -- URLs and names -------------------------------------------------------------------------------------------------
 
 
@@ -620,6 +643,17 @@ def test_any_url_is_a_path_or_a_handled_error(text):
             continue
         assert path.is_absolute()
         assert ".." not in path.parts
+
+
+@given(st.one_of(st.text(), st.text("aé/%.25?#;[]@\t", max_size=12)))
+def test_a_url_with_and_without_localhost_names_the_same_file(text):
+    def meaning(url):
+        try:
+            return path_of(url, INPUT)
+        except HandledError as error:
+            return type(error)
+
+    assert meaning(f"file:///{text}") == meaning(f"file://localhost/{text}")
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=4))

@@ -194,6 +194,20 @@ def test_the_server_may_ask_for_another_interval(bench, asked, seconds):
     one.sent()
 
 
+def test_who_is_looked_at_tells_more_often_and_never_less_often(bench):
+    one = bench()
+    for pace, seconds in ((10.0, 10.0), (600.0, 60.0), (None, 60.0)):
+        one.beat.pace(pace)
+        one.announce("x")
+        one.sent()
+        one.settled()
+        one.clock.advance(seconds * 0.99)
+        one.settled()
+        one.clock.advance(seconds * 0.02)
+        one.sent()
+        one.settled()
+
+
 @pytest.mark.parametrize("asked", [0.0, -5.0, float("nan"), None])
 def test_an_interval_that_makes_no_sense_is_not_taken(bench, asked):
     one = bench(ServerAnswer(heartbeat_seconds=asked))

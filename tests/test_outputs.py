@@ -81,6 +81,9 @@ class Tiny:
         )
         return [Loaded(hook, provider, record)]
 
+    def in_turn(self, hook, queue):
+        return list(queue)
+
     def instance(self, hook, name):
         return self.disk
 

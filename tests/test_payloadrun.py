@@ -10,15 +10,26 @@ from types import SimpleNamespace
 
 import pytest
 
-from pilot_core import CancelToken, Context, Job, NoSettings, Queue, SystemClock
+from pilot_core import (
+    Cancelled,
+    CancelToken,
+    Context,
+    Job,
+    NoSettings,
+    PilotErrorCode,
+    Queue,
+    SystemClock,
+    Violation,
+)
 from pilot_core.builtin import process_executor
 from pilot_core.journal import FileJournal, SteadyJournal
 from pilot_core.logs import Redactor, job_logger
 from pilot_core.payload import fetch_transformation
 from pilot_core.payloadrun import PayloadRun
 from pilot_core.plugins import Hooks
+from pilot_core.reporting import Verdict
 from pilot_core.supervision import Spawner
-from pilot_core.watching import Watch
+from pilot_core.watching import NamedWatchdog, Watch
 
 CLOCK = SystemClock()
 
@@ -115,3 +126,44 @@ def test_secrets_among_the_arguments_do_not_come_into_the_journal(start, tmp_pat
     lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
     assert next(line["argv"] for line in lines if line["step"] == "payload-starting")[:2] == ["/bin/sh", "-c"]
     assert "canary" not in json.dumps(lines)
+
+
+def test_a_job_that_was_asked_to_end_before_its_payload_starts_none(start, tmp_path):
+    run = start("-c 'echo here > started'")
+    run.soft.cancel("the server wants the payload to come to its end (softkill)")
+    with pytest.raises(Cancelled, match="softkill") as caught:
+        run.run(cancel=CancelToken(), running=lambda: pytest.fail("it runs"))
+    assert caught.value.error_code == PilotErrorCode.PANDAKILL
+    assert not (tmp_path / "payload" / "started").exists()
+
+
+def test_a_payload_that_is_asked_softly_is_judged_by_what_it_makes_of_it(start, tmp_path):
+    run = start(f"-c 'trap \"exit 0\" TERM; echo > {tmp_path}/gate; while :; do sleep 0.01; done'")
+
+    def running():
+        with open(tmp_path / "gate", "rb") as gate:
+            gate.read()
+        run.soft.cancel("softkill")
+
+    result, verdict = run.run(cancel=CancelToken(), running=running), Verdict()
+    run.judge(result, verdict)
+    assert verdict.state == "finished"
+
+
+def test_a_limit_that_was_passed_first_stays_the_cause(start, tmp_path):
+    """While the payload still ends for it, the server wants the job killed as well."""
+
+    class Dog:
+        interval = 0.01
+
+        def check(self, watched):
+            return Violation(error_code=1150, message="3 of 2")
+
+    cancel, dog = CancelToken(), Dog()
+    run = start(f"-c 'read line < {tmp_path}/gate'", watchdogs=[NamedWatchdog("d", "watchdog.d (p 1)", dog=dog)])
+    result, verdict = run.run(cancel=cancel, running=lambda: None), Verdict()
+    cancel.cancel("tobekilled")
+    run.judge(result, verdict)
+    (failure,) = verdict.failures
+    assert (failure.task, failure.code, failure.message) == ("payload", 1150, "3 of 2")
+    assert result.signal == 15

@@ -85,3 +85,10 @@ def test_the_change_log_names_every_hook(checkout):
     text = (checkout.root / "CHANGELOG.md").read_text()
     hooks = hookspecs.REGISTRATION_HOOKS | hookspecs.SHAPING_HOOKS | hookspecs.EVENT_HOOKS
     assert {name for name in hooks if f"`{name}`" not in text} == set()
+
+
+def test_every_benchmark_has_its_session(checkout):
+    scripts = {path.stem for path in checkout.root.glob("benchmarks/*.py")} - {"floor"}
+    text = (checkout.root / "noxfile.py").read_text()
+    table = text[text.index("BENCHMARKS") : text.index("TEST_EXTRAS")]
+    assert scripts == set(re.findall(r'^    "([a-z0-9_]+)":', table, re.MULTILINE))

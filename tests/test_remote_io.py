@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilot_core import InputFile, Job, Queue, Replica
-from pilot_core.remote_io import RemoteInputs, is_analysis, may_be_remote, replica_for
+from pilot_core.remote_io import RemoteInputs, is_analysis, may_be_remote, replicas_for
 
 FILE = InputFile(lfn="AOD.1._01.pool.root.1", guid="G-1")
 PRODUCTION = Job(id=1, transformation="Reco_tf.py", transfer_type="direct", inputs=(FILE,))
@@ -84,8 +84,13 @@ def far(url):
     ],
 )
 def test_which_replica_is_read_where_it_lies(replicas, changes, chosen):
-    found = replica_for(replace(QUEUE, **changes), replicas)
-    assert (found and found.url) == chosen
+    found = replicas_for(replace(QUEUE, **changes), replicas)
+    assert [replica.url for replica in found][:1] == ([chosen] if chosen else [])
+
+
+def test_what_is_read_where_it_lies_keeps_the_order_of_the_replicas():
+    replicas = [near("root://b//f"), near("s3://c/f"), near("davs://a/f"), far("root://d//f")]
+    assert [replica.url for replica in replicas_for(QUEUE, replicas)] == ["root://b//f", "davs://a/f"]
 
 
 URL = "root://a//p/AOD.1._01.pool.root.1"

@@ -35,7 +35,16 @@ from pilot_core import (
     TransferAttempt,
 )
 from pilot_core.logs import Redactor
-from pilot_core.reporting import MOST_ATTEMPTS, Facts, Failure, FinalReport, Verdict, payload_failure
+from pilot_core.reporting import (
+    LONGEST_ERROR,
+    LONGEST_EXTRACT,
+    MOST_ATTEMPTS,
+    Facts,
+    Failure,
+    FinalReport,
+    Verdict,
+    payload_failure,
+)
 from pilot_core.testing.clock import FakeClock
 
 CANARY = "canary5d1f7c0ae2"
@@ -228,6 +237,61 @@ def test_of_many_attempts_the_failed_ones_are_reported_first():
         MOST_ATTEMPTS - failed
     )
     assert own["attempts"][0] == attempts[0].to_json()
+
+
+def test_attempts_are_reported_in_the_order_of_the_jobs_files_whenever_they_ended():
+    job = Job(id=7, inputs=tuple(InputFile(lfn=f"f{n}") for n in range(3)))
+    attempts = [
+        replace(attempt(number), lfn=lfn, number=number, outcome=outcome)
+        for lfn, number, outcome in (
+            ("f2", 1, "ok"),
+            ("f1", 1, "AuthError"),
+            ("f0", 1, "AuthError"),
+            ("f0", 2, "AuthError"),
+            ("f0", 3, "ok"),
+            ("f1", 2, "ok"),
+        )
+    ]
+    own = final(attempts=attempts, job=job).metadata["pilot"]
+    assert [(one["lfn"], one["number"]) for one in own["attempts"]] == [
+        *(("f0", 1), ("f0", 2), ("f1", 1)),
+        *(("f0", 3), ("f1", 2), ("f2", 1)),
+    ]
+
+
+def test_an_attempts_error_is_reported_within_a_limit_and_no_half_of_a_secret_with_it():
+    redactor = Redactor()
+    redactor.add([CANARY])
+    text = "x" * (LONGEST_ERROR - 5) + CANARY + "y" * 5000
+    [one] = final(None, redactor.clean, attempts=[attempt(1, "AuthError", error=text)]).metadata["pilot"]["attempts"]
+    assert one["error"] == ("x" * (LONGEST_ERROR - 5) + "<hidden>")[:LONGEST_ERROR]
+
+
+def test_a_failed_jobs_log_extract_has_its_failed_attempts_for_no_server_keeps_its_metadata():
+    verdict = Verdict()
+    verdict.fail("stage-in", 1331, "a: gone")
+    attempts = [
+        replace(attempt(1, "SourceNotFound", error="a:\n gone"), lfn="a", rse="DISK"),
+        replace(attempt(2), lfn="b"),
+    ]
+    one = attempts[0]
+    assert final(verdict, attempts=attempts).log_extract == (
+        f"stage-in: a: gone\n{one.activity} a, attempt {one.number} by {one.backend} {one.backend_version} at DISK: "
+        "SourceNotFound: a: gone"
+    )
+    assert final(None, attempts=attempts).log_extract == ""
+
+
+def test_a_log_extract_stays_within_what_the_server_keeps():
+    redactor = Redactor()
+    redactor.add([CANARY])
+    verdict = Verdict()
+    verdict.fail("stage-in", 1331, "gone")
+    attempts = [attempt(number, "AuthError", error=f"{CANARY} {'x' * 5000}") for number in range(300)]
+    text = final(verdict, redactor.clean, attempts=attempts).log_extract
+    assert len(text) <= LONGEST_EXTRACT + 4
+    assert text.endswith("\n...")
+    assert CANARY not in text
 
 
 class Colour(Enum):

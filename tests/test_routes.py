@@ -368,13 +368,16 @@ def test_the_catalogue_is_asked_for_the_alternative_that_the_server_wanted():
     assert found.elsewhere(file, "write", "T1") is True
 
 
-@pytest.mark.parametrize("catalog", [Naming(), Catalog()])
-def test_a_storage_that_nobody_describes_is_none(catalog):
+@pytest.mark.parametrize(
+    ("catalog", "says"),
+    [(Naming(), "no RSE T1"), (Catalog(), "the catalogue tiny names no places to write to")],
+)
+def test_a_storage_that_nobody_describes_is_none(catalog, says):
     found = routes(Queue(name="Q"), catalog)
     file = replace(OUT, rse="T1")
     found.ask_for_outputs([file], "write", cancel=CancelToken())
     assert problem(found.destinations, file, "write") == (
-        "output out: queue Q has no storage to write it to; add [queues.Q.storages.T1]",
+        f"output out: queue Q has no storage to write it to; of T1 the catalogue says: {says}",
         PilotErrorCode.NOSTORAGEPROTOCOL,
     )
 

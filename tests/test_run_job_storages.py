@@ -14,14 +14,24 @@ import pytest
 
 CATALOGUE = r"""
 import json, pathlib
-from pilot_core import CommunicationError, Provider, Replica, RequestRefused, hookimpl
+from pilot_core import CancelToken, CommunicationError, Deadline, Provider, Replica, RequestRefused, hookimpl
 
 HERE = pathlib.Path(__file__).parent
 
 
+def shown(context):
+    # note what a plugin is given to show to others
+    source = context.credential
+    limits = {"cancel": CancelToken(), "deadline": Deadline.after(context.clock, 30)}
+    found = source and type(source.credential(**limits)).__name__
+    with (HERE / "shown").open("a") as stream:
+        stream.write(f"{found}\n")
+
+
 class Shelf:
-    def __init__(self, *_):
+    def __init__(self, settings, context):
         self.data = json.loads((HERE / "known.json").read_text())
+        shown(context)
 
     def replicas(self, files, *, cancel, deadline):
         if "trouble" in self.data:
@@ -56,6 +66,15 @@ class Shelf:
 def pilot_catalogs():
     yield Provider(name="shelf", factory=Shelf)
 """
+BOARD = """
+from kit_shelf import shown
+from pilot_core import Provider, hookimpl
+
+
+@hookimpl
+def pilot_stagein():
+    yield Provider(name="board", factory=lambda _, context: shown(context), schemes=frozenset({"board"}))
+"""
 
 
 def adler(data):
@@ -82,11 +101,13 @@ class Bench:
         site = self.folder / "site"
         site.mkdir(mode=0o755)
         (site / "kit_shelf.py").write_text(CATALOGUE)
+        (site / "kit_board.py").write_text(BOARD)
         (site / "known.json").write_text(json.dumps(known))
         info = site / "kit_shelf-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kit-shelf\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("[pilot_core.plugins.v1]\ncatalog.shelf = kit_shelf\n")
+        points = ("[pilot_core.plugins.v1]", "catalog.shelf = kit_shelf", "stager.board = kit_board", "")
+        (info / "entry_points.txt").write_text("\n".join(points))
         self.plugins = [str(site)]
         self.queue["catalog"] = "shelf"
 
@@ -161,6 +182,23 @@ def test_a_payload_reads_an_input_where_it_lies_and_nothing_is_copied(bench):
         ("lib.tgz", "ok", f"file://{bench.folder}/A/lib.tgz", lib["size"]),
     ]
     assert done["report"]["metadata"]["pilot"]["remote_io"] == {"AOD.1.root": url}
+
+
+def test_an_input_is_read_at_the_first_place_where_it_really_is(bench):
+    bench.queue |= {"direct_access_lan": True, "read": ["C", "A", "B"]}
+    bench.storages["C"] = {"url": f"file://{bench.folder}"}
+    one = bench.put("B", "AOD.1.root")
+    bench.put("A", "AOD.1.root", b"too short")
+    done = bench.run({"parameters": "-c 'echo $0' AOD.1.root", "transfer_type": "direct", "inputs": [one]})
+    assert done["output"]["stdout"] == f"file://{bench.folder}/B/AOD.1.root\n"
+    assert [(each["outcome"], each["rse"]) for each in done["attempts"]] == [("remote-io", "B")]
+
+
+def test_an_input_that_is_nowhere_fails_the_job_before_the_payload(bench):
+    bench.queue["direct_access_lan"] = True
+    done = bench.shell("touch ran", inputs=["AOD.1.root"], transfer_type="direct", outputs=["ran"])
+    assert [failure["code"] for failure in done["errors"]] == [1331]
+    assert done["payload"] is None
 
 
 def test_an_input_is_copied_where_queue_or_job_do_not_allow_direct_access(bench):
@@ -256,6 +294,16 @@ def test_a_failed_job_leaves_no_archive_behind(bench):
     assert [failure["task"] for failure in done["errors"]] == ["log"]
     assert bench.stored("A") == []
     assert done["files"] == []
+
+
+def test_an_explanation_says_what_goes_into_which_archive(bench):
+    job = {"parameters": "-c true", "outputs": ["a.root", "all.zip"], "archives": {"all.zip": ["*.root"]}}
+    files = {file["lfn"]: file for file in bench.run(job, "--explain")["files"]}
+    assert (files["a.root"]["archive"], files["a.root"]["choices"]) == ("all.zip", [])
+    assert (files["all.zip"]["members"], len(files["all.zip"]["choices"])) == (["a.root"], 1)
+    text = bench.start(job, "--explain").stdout.splitlines()
+    assert "  in the archive all.zip" in text
+    assert "  an archive of a.root, unless the payload makes it" in text
 
 
 # -- alternatives ------------------------------------------------------------------------------------------------------
@@ -385,3 +433,21 @@ def test_a_catalogue_that_is_not_installed_ends_the_pilot_in_one_line(bench):
     done = bench.start({"parameters": "-c true"})
     assert (done.returncode, done.stdout) == (3, "")
     assert "rucioo" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.needs("module:cryptography")
+def test_storages_and_catalogues_may_be_shown_the_pilots_certificate_and_never_its_token(bench):
+    from pilot_core.testing.tls import TestAuthority
+
+    (bench.folder / "ca").mkdir()
+    certificate, key = TestAuthority(bench.folder / "ca").client()
+    token = bench.folder / "token"
+    token.write_text("eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.x")
+    token.chmod(0o600)
+    bench.plant_catalogue()
+    bench.storages["B"]["url"] = "board://b/x"
+    job = {"parameters": "-c true"}
+    assert bench.run(job, "--cert", certificate, "--key", key)["state"] == "finished"
+    assert bench.run(job, "--token-file", token, "--token-origin", "vo.role")["state"] == "finished"
+    assert bench.run(job)["state"] == "finished"
+    assert bench.text_of("shown").split() == ["ClientCertificate"] * 2 + ["None"] * 4

@@ -48,6 +48,7 @@ from pilot_core.staging import (
     Mover,
     time_allowed,
 )
+from pilot_core.staging.health import DOWN_AFTER
 from pilot_core.testing.clock import FakeClock
 
 CONTENT = b"what the storage holds"
@@ -66,6 +67,8 @@ class Disk:
         self.top = top
         self.script = list(script)
         self.calls = []
+        self.fails = lambda _url: None
+        """Returns the error of a URL, if it has one."""
 
     def path(self, url):
         return self.top / url.partition("://")[2]
@@ -81,7 +84,7 @@ class Disk:
         return self._copy(request.source, self.path(request.url), request.url, "store", deadline)
 
     def _copy(self, source, target, url, what, deadline):
-        planned = self._next(what, url, round(deadline.remaining(), 3))
+        planned = self._next(what, url, round(deadline.remaining(), 3)) or self.fails(url)
         if isinstance(planned, BaseException):
             raise planned
         if planned is not None:
@@ -129,6 +132,9 @@ class Tiny:
 
     def stagers(self, hook, urls):
         return [loaded(name, hook, priority=self.priorities[name]) for name in self.made]
+
+    def in_turn(self, hook, queue):
+        return list(queue)
 
     def instance(self, hook, name):
         found = self.made[name]
@@ -434,6 +440,57 @@ def test_a_backend_that_failed_comes_last_for_the_next_files(bench):
     for _ in range(2):
         mover.bring_in(InputFile(lfn="f"), bench.destination, cancel=bench.cancel)
     assert bench.ledger() == [("one", "A", "BackendUnavailable"), ("two", "A", "ok"), ("two", "A", "ok")]
+
+
+def fetch_all(bench, lfns, **stagers):
+    """Bring some files in, one after the other; returns what became of each."""
+    mover = bench.mover(**stagers)
+    outcomes = []
+    for lfn in lfns:
+        try:
+            mover.bring_in(InputFile(lfn=lfn), bench.destination, cancel=bench.cancel)
+        except HandledError as error:
+            outcomes.append(type(error).__name__)
+        else:
+            outcomes.append("ok")
+    return outcomes
+
+
+@pytest.mark.parametrize("error", [TransientError("no connection"), BackendUnavailable("no such host")])
+def test_a_storage_that_is_down_comes_last_for_the_next_files(bench, error):
+    bench.queue = replace(bench.queue, read=("A", "B"))
+    only_b = bench.disk()
+    only_b.fails = lambda url: error if "//A/" in url else None
+    assert fetch_all(bench, "f" * 10, one=only_b) == ["ok"] * 10
+    tries = TRIES if isinstance(error, TransientError) else 1
+    at_a = [rse for _, rse, _ in bench.ledger() if rse == "A"]
+    assert len(at_a) == DOWN_AFTER * tries
+    assert [rse for _, rse, _ in bench.ledger()][-5:] == ["B"] * 5
+
+
+def test_a_file_that_is_missing_takes_no_storage_for_down(bench):
+    lfns = ["missing"] * 2 * DOWN_AFTER + ["f"]
+    fetch_all(bench, lfns, one=bench.disk())
+    assert bench.ledger()[-1] == ("one", "A", "ok")
+
+
+def test_a_storage_that_serves_some_files_is_not_down(bench):
+    disk = bench.disk()
+    disk.fails = lambda url: TransientError("busy") if url == "disk://A/bad" else None
+    (bench.top / "A" / "bad").write_bytes(CONTENT)
+    (bench.top / "B" / "bad").write_bytes(CONTENT)
+    fetch_all(bench, ["bad", "bad", "f"] * DOWN_AFTER, one=disk)
+    assert bench.ledger()[-1] == ("one", "A", "ok")
+
+
+def test_where_a_job_has_failed_already_a_storage_that_is_down_is_not_asked_for_its_other_inputs(bench):
+    bench.queue = replace(bench.queue, read=("A",))
+    disk = bench.disk()
+    disk.fails = lambda _: TransientError("no connection")
+    assert fetch_all(bench, "f" * 1000, one=disk)[-1] == "BackendUnavailable"
+    asked = [call for call in disk.calls if call[0] == "fetch"]
+    assert len(asked) == DOWN_AFTER * TRIES
+    assert len(bench.ledger()) == DOWN_AFTER * TRIES
 
 
 # -- what is told in the end -------------------------------------------------------------------------------------------

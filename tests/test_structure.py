@@ -17,7 +17,7 @@ LAYERS = (
     ("api",),
     ("hookspecs", "values"),
     ("settings", "journal", "keeping", "logs", "cleanup", "places", "selection", "signals", "plugins"),
-    ("phases", "jobdir", "routes", "catalogs", "archives"),
+    ("phases", "jobdir", "explanation", "routes", "catalogs", "archives"),
     (
         "supervision",
         "staging",

@@ -16,6 +16,13 @@ from pilot_core.api.url import without_password
         ("https://user:p@ss@host/x", "https://host/x"),
         ("root://user@host//x", "root://host//x"),
         ("https://host/a\nb\x1b[31m", "https://host/a\\nb\\x1b[31m"),
+        ("https://h/f?authz=eyJh.b&x=1", "https://h/f?authz=***&x=1"),
+        (
+            "https://h/b/k?X-Amz-Credential=AK%2F1&X-Amz-Date=2&X-Amz-Signature=ab#c",
+            "https://h/b/k?X-Amz-Credential=***&X-Amz-Date=2&X-Amz-Signature=***#c",
+        ),
+        ("root://h//f?xrd.wantprot=unix&access_token=t", "root://h//f?xrd.wantprot=unix&access_token=***"),
+        ("https://h/author=me/tokens", "https://h/author=me/tokens"),
         ("no url at all", "no url at all"),
         ("", ""),
     ],

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from pilot_core import Context, Job, PayloadHandle, PilotErrorCode, Queue, Watched
 from pilot_core.api.disk_use import DiskUse
 from pilot_core.api.processes import ProcessInfo, ProcessTree
+from pilot_core.api.queue import as_number
 from pilot_core.builtin.watchdogs import activity, disk, memory_use, settings, times
-from pilot_core.builtin.watchdogs.limits import MB, disk_share, grace, memory_share, number
+from pilot_core.builtin.watchdogs.limits import MB, disk_share, grace, memory_share
 from pilot_core.builtin.watchdogs.telling import MOST_JOBS, Trend, size, sizes, span
 from pilot_core.testing import FakeClock
 
@@ -113,6 +114,8 @@ def test_the_pilots_own_time_ends_before_the_slots():
     found = dog.check(watched(now=86400 - 180 - 9_999, pilot_started=-9000.0, **queue))
     assert found.error_code == PilotErrorCode.REACHEDMAXTIME
     assert found.message == "wall time 86221.0 s of 86220 s (the queue's maxtime, from the pilot's start)"
+    # a payload that began when the time was over is not judged by it
+    assert dog.check(watched(now=10**6, pilot_started=1000.0 - 86400, **queue)) is None
 
 
 def test_where_nobody_says_it_is_ninety_hours():
@@ -205,7 +208,7 @@ def test_a_job_may_forbid_it(looping):
 
 @given(st.one_of(st.none(), st.text(), st.integers(), st.floats(), st.booleans(), st.lists(st.integers())))
 def test_whatever_a_queue_says_is_a_number_or_none(value):
-    found = number(value)
+    found = as_number(value)
     assert 0 <= found < float("inf")
 
 

@@ -329,6 +329,16 @@ def test_a_server_that_ignores_expect_gets_the_body_after_a_while():
     asker.client.close()
 
 
+@pytest.mark.needs("module:cryptography")
+def test_a_server_that_ignores_expect_over_tls_gets_the_body_after_a_while(authority):
+    """TLS 1.3 sends tickets after the handshake: something to read, and no answer."""
+    asker = Asker(expect_seconds=0.1, silence=5.0, trust=Trust(ca_file=authority.ca_file))
+    script = serving(lambda connection, asked, body: connection.answer(201))
+    with ScriptedHttp(script, tls=authority.server_context()) as server:
+        assert asker.put(server.url, DATA, expect=True)[0] == 201
+    asker.client.close()
+
+
 def test_a_late_continue_is_no_answer():
     asker = Asker(expect_seconds=0.01)
 
@@ -383,6 +393,25 @@ def test_a_body_of_another_length_than_announced_is_an_error(length, asker):
         body = WebBody(length=length, blocks=lambda: [memoryview(DATA)])
         with pytest.raises(TransientError, match="bytes that were announced"):
             asker.send("PUT", server.url, body=body)
+
+
+@pytest.mark.parametrize("size", [1000, 5_000_000])
+def test_a_body_that_turns_out_to_be_wrong_at_its_end_is_not_sent_whole(size, asker):
+    """Otherwise the other side would keep it, and perhaps only after it was asked to remove it."""
+    got = []
+
+    def blocks():
+        for start in range(0, size, 1 << 20):
+            yield memoryview(bytes(min(1 << 20, size - start)))
+        raise TransientError("the source has changed")
+
+    def script(connection):
+        connection.request()
+        got.append(len(connection.rest()))
+
+    with ScriptedHttp(script) as server, pytest.raises(TransientError, match="the source has changed"):
+        asker.send("PUT", server.url, body=WebBody(length=size, blocks=blocks))
+    assert all(count < size for count in got)
 
 
 def test_a_header_with_a_line_break_is_refused(asker):

@@ -96,7 +96,8 @@ class Source:
         done, short = 0, False
         with translated(f"{self.what}: cannot be read", self.place):
             if size > length:
-                os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+                with suppress(OSError):  # advice only
+                    os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
             for span in plan(size, data):
                 if not span.data:
                     done, short = span.end, False
@@ -157,7 +158,7 @@ class Partial:
         if not is_plain(str(path)) or self._name in {"", ".."}:
             raise bad_name(f"{what!r}: not the name of a file", place)
         # a name of the length limit leaves no room for more, so only its beginning is used
-        start = os.fsdecode(os.fsencode(self._name)[:100])
+        start = self._name[:100] if self._name.isascii() else os.fsdecode(os.fsencode(self._name)[:100])
         self._temporary: str | None = f".{start}.part-{secrets.token_hex(8)}"
         self._expected = self._position = self._allocated = 0
         self._gap = False
@@ -188,10 +189,10 @@ class Partial:
                     self._allocate(len(part))
                 done = os.write(self.descriptor, part)
                 self._position += done
+                self._gap = False
                 left = left[done:]
         except OSError as error:
             raise handled(error, f"{self.what}: cannot be written", self.place) from error
-        self._gap = False
 
     def expect(self, size: int) -> None:
         """Take room for a file of `size` bytes while it is written: it is known earlier that the disk is full."""

@@ -117,15 +117,9 @@ def path_of(url: str, place: Place) -> Path:
     raises when reading and `TransferError` when writing.
     """
     what = repr(shown_url(url))
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.lower()
-    except ValueError:
-        raise bad_name(f"{what}: not a URL", place) from None
-    if parts.scheme != "file" or host not in {"", "localhost"}:
-        raise BackendUnavailable(f"{what}: the stager `file` serves file:///path and file://localhost/path only")
+    quoted = url[len("file://") :] if url.startswith("file:///") else _path_part(url, what, place)
     # urlsplit drops line breaks without a word, so the text itself is looked at
-    path = os.fsdecode(unquote_to_bytes(parts.path))
+    path = quoted if quoted.isascii() and "%" not in quoted else os.fsdecode(unquote_to_bytes(quoted))
     if not is_plain(url) or not is_plain(path):
         raise bad_name(f"{what}: has a control character", place)
     if "?" in url or "#" in url:
@@ -133,6 +127,18 @@ def path_of(url: str, place: Place) -> Path:
     if not path.startswith("/") or path.endswith(("/", "/.")) or ".." in path.split("/"):
         raise bad_name(f"{what}: not the absolute path of a file, without any `..`", place)
     return Path(path)
+
+
+def _path_part(url: str, what: str, place: Place) -> str:
+    """Return the path of a URL that names a file of this machine in another way than most do."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.lower()
+    except ValueError:
+        raise bad_name(f"{what}: not a URL", place) from None
+    if parts.scheme != "file" or host not in {"", "localhost"}:
+        raise BackendUnavailable(f"{what}: the stager `file` serves file:///path and file://localhost/path only")
+    return parts.path
 
 
 def is_plain(text: str) -> bool:

@@ -16,7 +16,14 @@ from pilot_core.api.extents import Hole
 from pilot_core.api.local_files import BLOCK, LOCAL_INPUT, LOCAL_OUTPUT, Partial, Source
 from pilot_core.api.staging import TransferResult
 from pilot_core.api.url import shown_url
-from pilot_core.errors import ChecksumMismatch, PilotErrorCode, SizeMismatch, TransferError, TransferTimeout
+from pilot_core.errors import (
+    ChecksumMismatch,
+    PilotErrorCode,
+    SizeMismatch,
+    TransferError,
+    TransferTimeout,
+    TransientError,
+)
 
 if TYPE_CHECKING:
     from pilot_core.api.cancel import CancelToken, Deadline
@@ -50,12 +57,13 @@ class Incoming:
         self._deadline = deadline
         self._wanted = wanted_checksum(request.checksum, self.what)
         self._digest = Digest(self._wanted.name if self._wanted else "adler32")
+        self._announced: int | None = None
         self._target: Partial | None = None
 
     def __enter__(self) -> Incoming:  # noqa: PYI034  (typing.Self needs Python 3.11)
         here = self._request.destination
         self._target = Partial(here, LOCAL_INPUT, str(here), durable=False)
-        self._target.expect(self._request.size or 0)
+        self._target.expect(self._announced or self._request.size or 0)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -67,7 +75,17 @@ class Incoming:
         _check(self._cancel, self._deadline, self.what, PilotErrorCode.STAGEINTIMEOUT)
 
     def expect(self, size: int) -> None:
-        """Take the size that the storage announces; raises `SizeMismatch` if the catalogue knows another."""
+        """Take the size that the storage announces; raises `SizeMismatch` if the catalogue knows another.
+
+        Room on disk is taken ahead for it. Fewer or more bytes than announced are a transfer that went wrong.
+        """
+        self._check_size(size)
+        self._announced = size
+        if self._target is not None:
+            self._target.expect(size)
+
+    def _check_size(self, size: int) -> None:
+        """Raise `SizeMismatch` if the catalogue knows another size."""
         known = self._request.size
         if known is not None and size != known:
             raise SizeMismatch(f"{self.what}: {size} bytes, but the catalogue says {known}")
@@ -111,10 +129,16 @@ class Incoming:
     def publish(self, *, url: str) -> TransferResult:
         """Verify size and checksum, give the file its name, and return what was moved.
 
-        `url` is where it was read from in the end. Raises `SizeMismatch`, `ChecksumMismatch`, and as `write`.
+        `url` is where it was read from in the end. Raises `TransientError` for fewer or more bytes than the storage
+        announced, `SizeMismatch`, `ChecksumMismatch`, and as `write`.
         """
         self.check()
-        self.expect(self.received)
+        if self._announced is not None and self.received != self._announced:
+            raise TransientError(
+                f"{self.what}: {self.received} bytes came of the {self._announced} that the storage announced",
+                error_code=PilotErrorCode.STAGEINFAILED,
+            )
+        self._check_size(self.received)
         _verify(self._digest, self._wanted, self.what, IN_CODES)
         if not self.received:
             self._request.progress(0)

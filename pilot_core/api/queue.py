@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,7 +12,15 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from pilot_core.api.cancel import CancelToken, Deadline
 
-__all__ = ["STORAGE_ACTIVITIES", "Queue", "QueueSource", "Storage", "StorageProtocol", "deterministic_path"]
+__all__ = [
+    "STORAGE_ACTIVITIES",
+    "Queue",
+    "QueueSource",
+    "Storage",
+    "StorageProtocol",
+    "as_number",
+    "deterministic_path",
+]
 
 STORAGE_ACTIVITIES = ("read_lan", "read_wan", "write_lan", "write_wan", "delete")
 """What a protocol of a storage may be for, as CRIC has it (`arprotocols`): reading and writing from near and from
@@ -34,6 +43,15 @@ def deterministic_path(scope: str, lfn: str) -> str:
     digest = hashlib.md5(f"{scope}:{lfn}".encode(), usedforsecurity=False).hexdigest()
     folder = scope.replace(".", "/") if scope.startswith(("user", "group")) else scope
     return f"{folder}/{digest[0:2]}/{digest[2:4]}/{lfn}"
+
+
+def as_number(value: Any) -> float:
+    """Return a number as CRIC gives it, perhaps as text; 0 for what is none, is not finite, or is below 0."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return found if math.isfinite(found) and found > 0 else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +172,10 @@ class Queue:
     """Where this was read: for messages."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What the source said beyond that."""
+
+    def number(self, name: str) -> float:
+        """Return a number among what the source said beyond that; 0 for what is none, not finite, or below 0."""
+        return as_number(self.extra.get(name))
 
 
 class QueueSource(Protocol):

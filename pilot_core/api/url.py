@@ -11,13 +11,19 @@ LONGEST = 300
 _PASSWORD = re.compile(r"(?<=://)[^/?#@]*(?:@[^/?#@]*)*@")
 
 
+_SECRET = re.compile(
+    r"(?i)(?<=[?&;])((?:[^=&;#]*(?:auth|token|sig|secret|passw|credential|access-?key)[^=&;#]*)=)[^&;#]+",
+)
+"""A parameter whose name says that its value opens something: `authz=`, `X-Amz-Signature=`, `access_token=` ..."""
+
+
 def without_password(url: str) -> str:
-    """Return a URL without user and password."""
-    return _PASSWORD.sub("", url)
+    """Return a URL without user and password, and without the values of parameters that are as good as these."""
+    return _SECRET.sub(r"\1***", _PASSWORD.sub("", url))
 
 
 def shown_url(url: str) -> str:
-    """Return a URL as logs and errors may show it: on one line, not too long, without user and password."""
+    """Return a URL as logs and errors may show it: on one line, not too long, without what must not be shown."""
     text = without_password(url)
     if not text.isprintable():
         text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

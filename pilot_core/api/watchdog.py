@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from pilot_core.api.disk_use import DiskUse
-from pilot_core.api.processes import ProcessTree
 from pilot_core.api.queue import Queue
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pilot_core.api.disk_use import DiskUse
     from pilot_core.api.executor import PayloadHandle
     from pilot_core.api.job import Job
+    from pilot_core.api.processes import ProcessTree
 
 __all__ = ["Violation", "Watchdog", "Watched"]
 
@@ -44,11 +44,15 @@ class Watched:
     @cached_property
     def processes(self) -> ProcessTree:
         """The payload's processes; an empty tree where they run elsewhere, or have ended."""
+        from pilot_core.api.processes import ProcessTree  # noqa: PLC0415  (whoever asks pays)
+
         return ProcessTree.of(*self.process) if self.process else ProcessTree(None)
 
     @cached_property
     def disk_use(self) -> DiskUse:
         """What lies in the payload's directory."""
+        from pilot_core.api.disk_use import DiskUse  # noqa: PLC0415  (likewise)
+
         return DiskUse.of(self.job_dir)
 
 

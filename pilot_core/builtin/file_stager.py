@@ -6,36 +6,59 @@ rename, or not at all; whatever goes wrong, the partial file is removed.
 
 from __future__ import annotations
 
+import os
 import stat
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pilot_core import (
     BackendUnavailable,
+    ConfigError,
     FileStat,
+    Hole,
     Incoming,
-    NoSettings,
     Outgoing,
     Provider,
     SourceNotFound,
     TransferError,
     TransferResult,
     hookimpl,
+    setting,
     shown_url,
 )
-from pilot_core.api.extents import Hole
 from pilot_core.api.local_files import INPUT, OUTPUT, Partial, Source, path_of, translated
 
 if TYPE_CHECKING:
     from pilot_core import CancelToken, Context, Deadline, FetchRequest, StageIn, StageOut, StoreRequest
 
-__all__ = ["FileStager"]
+__all__ = ["FileStager", "FileStagerSettings"]
 
 SYNC_EVERY = 64 << 20
 """Bytes after which a stored file is flushed: one long flush at its end could not be cancelled."""
 
 
+@dataclass(frozen=True)
+class FileStagerSettings:
+    """Settings of `stager.file`."""
+
+    mount_points: tuple[str, ...] = setting(
+        (),
+        help="directories that must be mounted file systems: where one is not, nothing below it is read or written",
+        metavar="DIR",
+    )
+
+
 class FileStager:
     """Serves `file:///path` and `file://localhost/path` in both directions; keeps nothing, safe in any thread."""
+
+    def __init__(self, settings: FileStagerSettings | None = None) -> None:
+        """Raise `ConfigError` for a mount point that is not an absolute path."""
+        names = settings.mount_points if settings else ()
+        for name in names:
+            if not Path(name).is_absolute() or not name.isprintable():
+                raise ConfigError(f"stager.file.mount_points: {name!r} is not an absolute path")
+        self._mount_points = tuple(Path(os.path.normpath(name)) for name in names)
 
     def fetch(self, request: FetchRequest, *, cancel: CancelToken, deadline: Deadline) -> TransferResult:
         """Copy a file in; see `StageIn.fetch`.
@@ -44,7 +67,7 @@ class FileStager:
         destination's name is replaced, not followed. The new file's mode is 0644.
         """
         what = shown_url(request.url)
-        with _opened(request, what) as source:
+        with self._opened(request, what) as source:
             incoming = Incoming(request, cancel=cancel, deadline=deadline)
             incoming.expect(source.size)
             with incoming:
@@ -63,6 +86,7 @@ class FileStager:
         """
         path = path_of(request.url, OUTPUT)
         unsafe = 0
+        self._check_mounted(path)
         _check_root(request.root)
         with (
             Outgoing(request, cancel=cancel, deadline=deadline) as outgoing,
@@ -106,14 +130,21 @@ class FileStager:
                 raise TransferError(f"{what}: a directory; only files are removed")
             path.unlink()
 
+    def _opened(self, request: FetchRequest, what: str) -> Source:
+        """Open what is fetched; where a whole storage is missing, its file is not said to be lost."""
+        path = path_of(request.url, INPUT)
+        self._check_mounted(path)
+        try:
+            return Source(path, INPUT, what)
+        except SourceNotFound:
+            _check_root(request.root)
+            raise
 
-def _opened(request: FetchRequest, what: str) -> Source:
-    """Open what is fetched; where a whole storage is missing, its file is not said to be lost."""
-    try:
-        return Source(path_of(request.url, INPUT), INPUT, what)
-    except SourceNotFound:
-        _check_root(request.root)
-        raise
+    def _check_mounted(self, path: Path) -> None:
+        """Raise `BackendUnavailable` if a path lies below a mount point that has nothing mounted on it."""
+        for place in self._mount_points:
+            if path.is_relative_to(place) and not os.path.ismount(place):
+                raise BackendUnavailable(f"{path}: nothing is mounted on {place} (stager.file.mount_points); mount it")
 
 
 def _check_root(root: str) -> None:
@@ -132,20 +163,26 @@ def _check_root(root: str) -> None:
         )
 
 
-def _make(settings: NoSettings, context: Context) -> FileStager:  # noqa: ARG001  (every factory's signature)
-    return FileStager()
+def _make(settings: FileStagerSettings, context: Context) -> FileStager:  # noqa: ARG001  (every factory's signature)
+    return FileStager(settings)
 
 
-_CAPABILITIES = frozenset({"checksum:adler32", "checksum:md5"})
+_PROVIDER: Provider[Any] = Provider(
+    name="file",
+    factory=_make,
+    settings=FileStagerSettings,
+    schemes=frozenset({"file"}),
+    capabilities=frozenset({"checksum:adler32", "checksum:md5"}),
+)
 
 
 @hookimpl
 def pilot_stagein() -> list[Provider[StageIn]]:
     """Offer the stager for reading."""
-    return [Provider(name="file", factory=_make, schemes=frozenset({"file"}), capabilities=_CAPABILITIES)]
+    return [_PROVIDER]
 
 
 @hookimpl
 def pilot_stageout() -> list[Provider[StageOut]]:
     """Offer the stager for writing."""
-    return [Provider(name="file", factory=_make, schemes=frozenset({"file"}), capabilities=_CAPABILITIES)]
+    return [_PROVIDER]

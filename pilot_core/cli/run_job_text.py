@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pilot_core.api.staging import REMOTE_IO
 
 if TYPE_CHECKING:
-    from pilot_core.explain import Environment, Explanation, FilePlan, Payload
+    from pilot_core.explanation import Environment, Explanation, FilePlan, Payload
     from pilot_core.onejob import JobResult
 
 __all__ = ["explanation_text", "result_text"]
@@ -95,12 +95,16 @@ def _file_lines(file: FilePlan) -> Iterator[str]:
     known = ", ".join([f"{file.size} bytes"] * (file.size is not None) + [file.checksum] * bool(file.checksum))
     yield ""
     yield f"{ACTIVITIES[file.activity]:11} {_plain(file.lfn)}{f' ({known})' if known else ''}"
-    yield f"  {'to' if file.activity == 'read' else 'from'} {_plain(file.local)}"
-    if file.seconds_allowed is not None:
-        yield f"  at most {file.seconds_allowed:.0f} s for one attempt"
     if file.remote:
         yield f"  not copied: the payload reads it at {file.remote}"
         return
+    yield f"  {'to' if file.activity == 'read' else 'from'} {_plain(file.local)}"
+    if file.archive:
+        yield f"  in the archive {_plain(file.archive)}"
+    if file.members:
+        yield f"  an archive of {_plain(', '.join(file.members))}, unless the payload makes it"
+    if file.seconds_allowed is not None:
+        yield f"  at most {file.seconds_allowed:.0f} s for one attempt"
     for choice in file.choices:
         place = f"{choice.place}." if choice.place else "-"
         yield f"  {place:3} {choice.stager}  {choice.url}  ({choice.rule}: {choice.why})"

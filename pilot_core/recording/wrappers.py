@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from pilot_core.plugins import Loaded
     from pilot_core.recording.recorder import Recorder
+    from pilot_core.selection import Candidate
 
 __all__ = ["Audience", "WatchedBackends", "WatchedCommunicator", "WatchedExecutor", "WatchedHooks", "error_of"]
 
@@ -234,6 +235,10 @@ class WatchedBackends(Backends):
                     version=loaded.version,
                 )
         return found
+
+    def in_turn(self, hook: str, queue: Sequence[Candidate[Loaded[Any]]]) -> list[Candidate[Loaded[Any]]]:
+        """See `Backends.in_turn`."""
+        return self._inner.in_turn(hook, queue)
 
     def instance(self, hook: str, name: str) -> Any:
         """See `Backends.instance`; a stager that cannot be made is told of too."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pilot_core.recording.reading import Recording
     from pilot_core.replay.clock import ReplayClock
     from pilot_core.replay.cues import Cues
+    from pilot_core.selection import Candidate
 
 __all__ = [
     "PlayedBackends",
@@ -71,6 +72,10 @@ class Results:
         self._found: defaultdict[tuple[Any, ...], deque[Mapping[str, Any]]] = defaultdict(deque)
         for event in recording.of(*what):
             self._found[tuple(event.get(name) for name in key)].append(event)
+
+    def has(self, *key: Any) -> bool:
+        """Say whether there is another result of a key."""
+        return bool(self._found.get(key))
 
     def next(self, *key: Any) -> Mapping[str, Any] | None:
         """Return the next result of a key; None = there is none."""
@@ -167,6 +172,16 @@ class PlayedBackends(Backends):
         """Return the recorded stagers that serve one of the URLs."""
         schemes = {url.partition(":")[0].lower() for url in urls}
         return [loaded for loaded in self._known if loaded.hook == hook and loaded.schemes & schemes]
+
+    def in_turn(self, hook: str, queue: Sequence[Candidate[Loaded[Any]]]) -> list[Candidate[Loaded[Any]]]:
+        """Return a file's candidates, last those that were not tried: what was down by then failed side by side."""
+        method = "fetch" if hook == "pilot_stagein" else "store"
+
+        def tried(each: Candidate[Loaded[Any]]) -> bool:
+            name = each.stager.name
+            return (hook, name) in self._unmade or self._results.has(name, method, each.replica.url)
+
+        return sorted(queue, key=lambda each: not tried(each))
 
     def instance(self, hook: str, name: str) -> Any:
         """Return a stager; raises what was raised when it could not be made."""

@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import Deadline
 from pilot_core.api.staging import Replica, TransferAttempt
-from pilot_core.api.url import without_password
-from pilot_core.errors import HandledError, PilotErrorCode, PluginError, TransferTimeout, TransientError
+from pilot_core.api.url import shown_url, without_password
+from pilot_core.errors import (
+    BackendUnavailable,
+    HandledError,
+    PilotErrorCode,
+    PluginError,
+    TransferTimeout,
+    TransientError,
+)
 from pilot_core.selection import Candidate, NextStep, candidates, explain, next_step, remaining
+from pilot_core.staging.health import DOWN_AFTER, Health
 from pilot_core.staging.lane import Attempt
 from pilot_core.staging.limits import Rates, time_allowed
 from pilot_core.staging.telling import no_stager, telling
@@ -58,6 +66,9 @@ class Attempts:
         self._log = log
         self._ledger = ledger
         self._unhealthy: set[str] = set()
+        self._health = Health()
+        self._lost = False
+        """Whether an input could not be had, so that the job fails whatever becomes of the others."""
         self._rates = Rates()
         self._storage_stagers = {rse: storage.stagers for rse, storage in queue.storages.items()}
 
@@ -78,16 +89,16 @@ class Attempts:
 
     def move(self, transfer: Transfer, lane: Lane) -> Moved:
         """Try the candidates until one succeeds; raises the error that says most about the failure."""
-        # what failed since it was planned comes later
-        again = self._unhealthy and len(transfer.planned) > 1
-        queue = self.candidates(transfer.activity, transfer.replicas) if again else list(transfer.planned)
+        queue = self._in_order(transfer)
         errors: list[HandledError] = []
         tries = 0
         while queue:
             candidate = queue[0]
             tries += 1
             try:
+                self._check_use(transfer, candidate)
                 result = self._try(transfer, candidate, lane)
+                self._health.answered(candidate, out=transfer.out)
                 return Moved(transfer=transfer, result=result, replica=candidate.replica)
             except HandledError as error:
                 errors.append(error)
@@ -95,10 +106,39 @@ class Attempts:
             if step is NextStep.RETRY and tries < TRIES:
                 self._pause(errors[-1], tries, lane)
                 continue
-            if step in {NextStep.NEXT_BACKEND, NextStep.PLUGIN_BUG}:
-                self._unhealthy.add(candidate.stager.name)
+            self._take_notice(transfer, candidate, step)
             queue, tries = remaining(queue, candidate, step), 0
+        self._lost = self._lost or not transfer.out
         raise telling(errors, out=transfer.out)
+
+    def _in_order(self, transfer: Transfer) -> list[Candidate[Loaded[Any]]]:
+        """Return the candidates of a file: as planned, but what failed since then comes later."""
+        queue = list(transfer.planned)
+        if len(queue) > 1:
+            if self._unhealthy:
+                queue = self.candidates(transfer.activity, transfer.replicas)
+            queue.sort(key=lambda candidate: self._health.is_down(candidate, out=transfer.out))
+            queue = self._backends.in_turn(transfer.hook, queue)
+        return queue
+
+    def _check_use(self, transfer: Transfer, candidate: Candidate[Loaded[Any]]) -> None:
+        """Raise `BackendUnavailable` for an input that lies on a storage that is down, if the job has failed already.
+
+        Each of a thousand such inputs may take minutes, and none of them could help.
+        """
+        if self._lost and not transfer.out and self._health.is_down(candidate, out=False):
+            raise BackendUnavailable(
+                f"{shown_url(candidate.replica.url)}: not asked for: the last {DOWN_AFTER} files could not be had there"
+            )
+
+    def _take_notice(self, transfer: Transfer, candidate: Candidate[Loaded[Any]], step: NextStep) -> None:
+        """Remember what a failure, after all tries, says about the stager and the storage."""
+        if step in {NextStep.NEXT_BACKEND, NextStep.PLUGIN_BUG}:
+            self._unhealthy.add(candidate.stager.name)
+        if step in {NextStep.NEXT_BACKEND, NextStep.RETRY}:
+            self._health.failed(candidate, out=transfer.out)
+        elif step is NextStep.NEXT_REPLICA:
+            self._health.answered(candidate, out=transfer.out)
 
     def broken(self, stager: Loaded[Any], error: BaseException) -> PluginError:
         """Return the error for a plugin that broke its contract, and log where."""
@@ -124,13 +164,13 @@ class Attempts:
         stager, replica = candidate.stager, candidate.replica
         lane.raise_if_stopped()
         wall = self._clock.wall()
-        attempt = Attempt(transfer, replica, stager, self._clock)
+        allowed = time_allowed(transfer.size, self._rates.of(stager.name, replica.rse))
+        attempt = Attempt(transfer, replica, stager, self._clock, allowed=allowed)
         result: TransferResult | None = None
         failure: HandledError | None = None
         lane.begin(attempt)
         try:
             backend = self._backends.instance(transfer.hook, stager.name)
-            allowed = time_allowed(transfer.size, self._rates.of(stager.name, replica.rse))
             deadline = Deadline.after(self._clock, allowed)
             result = transfer.call(backend, replica, attempt.progress, cancel=lane.token, deadline=deadline)
         except HandledError as error:

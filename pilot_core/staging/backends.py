@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pilot_core.api.queue import Queue
     from pilot_core.api.staging import StageIn, StageOut
     from pilot_core.plugins import Loaded, Registry
+    from pilot_core.selection import Candidate
 
 __all__ = ["Backends"]
 
@@ -74,6 +75,10 @@ class Backends:
             with self._lock:
                 self._by_scheme[key] = self._registry.stagers(hook, scheme, self._named)
         return self._by_scheme[key]
+
+    def in_turn(self, hook: str, queue: Sequence[Candidate[Loaded[Any]]]) -> list[Candidate[Loaded[Any]]]:  # noqa: ARG002
+        """Return a file's candidates as they are to be tried; a replay has its own order."""
+        return list(queue)
 
     def instance(self, hook: str, name: str) -> Any:
         """Return the one instance of a stager for a hook; raises `HandledError`."""

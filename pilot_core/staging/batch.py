@@ -99,13 +99,10 @@ class Batch:
         lanes = min(max(1, self._limits.transfers), len(self._others) + bool(self._quick))
         self._lanes = [Lane(cancel, own=True) for _ in range(lanes)]
         self._working = lanes
-        for number, lane in enumerate(self._lanes):
-            threading.Thread(
-                target=self._work, args=(lane, number == 0), name=f"transfer-{number + 1}", daemon=True
-            ).start()
-        if not self._lanes:
+        if not lanes:
             self._bell.ring()
         try:
+            self._start()
             self._watch(cancel)
         finally:
             with self._lock:
@@ -134,6 +131,23 @@ class Batch:
             self._take(number, lane)
         if not self._errors:
             cancel.raise_if_cancelled()
+
+    def _start(self) -> None:
+        """Start the workers, as many as may be had; raises `HandledError` if there is not one."""
+        for number, lane in enumerate(self._lanes):
+            worker = threading.Thread(
+                target=self._work, args=(lane, number == 0), name=f"transfer-{number + 1}", daemon=True
+            )
+            try:
+                worker.start()
+            except RuntimeError as error:
+                if not number:
+                    raise HandledError(f"no file can be moved: {error}; raise the limit of threads here") from None
+                with self._lock:
+                    self._working -= len(self._lanes) - number
+                    if not self._working:
+                        self._bell.ring()
+                return
 
     # -- the workers -------------------------------------------------------------------------------------------------
 

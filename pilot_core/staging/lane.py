@@ -24,7 +24,10 @@ __all__ = ["Attempt", "Lane"]
 class Attempt:
     """One attempt to move a file, as far as it has come. The backend's thread writes, the watcher reads."""
 
-    def __init__(self, transfer: Transfer, replica: Replica, stager: Loaded[Any], clock: Clock) -> None:
+    def __init__(
+        self, transfer: Transfer, replica: Replica, stager: Loaded[Any], clock: Clock, *, allowed: float
+    ) -> None:
+        """`allowed` = seconds that its deadline gives it."""
         self.transfer = transfer
         self.replica = replica
         self.stager = stager
@@ -35,6 +38,7 @@ class Attempt:
         self.called_off = 0.0
         """When that was."""
         self._clock = clock
+        self._allowed = allowed
         self.began = self._last = self._mark = clock.monotonic()
         self._moved_at_mark = 0
 
@@ -53,7 +57,7 @@ class Attempt:
         """Return when there is something to be seen of it next, unless it moves."""
         if self.too_slow:
             return self.called_off + limits.grace
-        soon = self._last + self._patience(limits)
+        soon = min(self._last + self._patience(limits), self.began + self._allowed + limits.grace)
         return min(soon, self._mark + WINDOW) if limits.slowest and self.moved else soon
 
     def fault(self, now: float, limits: Limits) -> str:
@@ -62,6 +66,10 @@ class Attempt:
         if quiet >= self._patience(limits):
             done = f"{self.moved} of {self.transfer.size if self.transfer.size is not None else '?'} bytes"
             return f"{self._what()}: no byte moved for {quiet:.0f} s, at {done}"
+        if now >= self.began + self._allowed + limits.grace:
+            return (
+                f"{self._what()}: not moved within the {self._allowed:.0f} s allowed for it, nor given up by its stager"
+            )
         seconds = now - self._mark
         if not limits.slowest or seconds < WINDOW:
             return ""

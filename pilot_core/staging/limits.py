@@ -39,8 +39,9 @@ class Limits:
     transfers: int = 4
     """How many run at the same time.
 
-    Four are enough to hide the round trips of single small files and the slow start of single connections; what more
-    would bring is taken from the site's other jobs.
+    Four hide the round trips of small files and cost large ones nothing. Measured over HTTP on two cores: 60 files of
+    64 KiB with a round trip of 20 ms take 1.7 s one by one, 0.43 s by four, 0.27 s by eight; 8 files of 64 MiB without
+    any delay take 1.2 s one by one, 1.3 s by four, 1.8 s by sixteen. What more would bring is the site's other jobs'.
     """
     stall: float = 300.0
     """Seconds without a byte after which a transfer that has begun is given up; before the first byte and after the

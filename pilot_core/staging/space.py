@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +20,12 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def free_space(folder: Path) -> int:
-    """Return the bytes that may be written below a folder, as its file system says; raises `OSError`."""
+    """Return the bytes that may be written below a folder, as its file system says; raises `OSError`.
+
+    Some in user space say that they have no blocks at all: those are taken to have room for everything.
+    """
     found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
+    return found.f_bavail * found.f_frsize if found.f_blocks else sys.maxsize
 
 
 def in_words(size: float) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pilot_core.supervision.child import Failure, Unborn
 from pilot_core.supervision.linux import become_subreaper, set_process_name
+from pilot_core.supervision.oom import OomCount
 from pilot_core.supervision.procfs import ProcessId, boot_id, descendants, process_id
 from pilot_core.supervision.records import ControlDirectory, Ended, Started
 from pilot_core.supervision.rehearsal import rehearse
@@ -98,6 +99,7 @@ class _Supervisor:
         self._main = main
         """The payload's own process."""
         self._killer = Killer()
+        self._oom = OomCount()
         self._started = 0.0
         self._ended = 0.0
         self._status: int | None = None
@@ -184,6 +186,8 @@ class _Supervisor:
             extra["errno"] = failure.errno
         if status is not None and signalled and os.WCOREDUMP(status):
             extra["core_dumped"] = True
+        if killed := self._oom.since():
+            extra["oom_kills"] = killed
         if complete and self._killer.immune:
             extra["not_ended"] = sorted(self._killer.immune)[:100]
         self._directory.write_ended(

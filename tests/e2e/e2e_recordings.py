@@ -80,6 +80,13 @@ SITUATIONS = {
         queue={"heartbeat_seconds": 60.0},
     ),
     "heartbeats": Situation(lambda site: site.script("sleep 1"), queue={"heartbeat_seconds": 20.0}),
+    "limit-passed": Situation(
+        lambda site: site.script("sleep 1000"),
+        queue={"heartbeat_seconds": 20.0, "watchdogs": {"wall-time": {"interval": 5.0, "limit_seconds": 50}}},
+    ),
+    "looked-at": Situation(
+        lambda site: site.script("echo hello; sleep 1", special="debug"), queue={"heartbeat_seconds": 20.0}
+    ),
     "missing-output": Situation(lambda site: site.submit(outputs=["never.out"])),
     "missing-input": Situation(
         lambda site: ((site.storage / "in.dat").touch(), quick_with_input(site), (site.storage / "in.dat").unlink())

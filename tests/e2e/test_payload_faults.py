@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import signal
+import uuid
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pilot_core import PilotErrorCode as Code
+from pilot_core.testing.outcomes import DOES_NOT_APPLY
 
 FATAL = (
     *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS),
@@ -80,6 +83,46 @@ def test_a_payload_without_memory_left_ends_by_itself(site):
     assert b"MemoryError" in site.log_of(found.id)["payload.stderr"]
 
 
+@pytest.fixture
+def little_memory():
+    """Words before a command that gives it and its children a control group of 100 MB (version 1 or 2)."""
+    name = f"pilot-core-{uuid.uuid4().hex[:12]}"
+    tries = (
+        (Path("/sys/fs/cgroup/memory"), ("memory.limit_in_bytes",)),
+        (Path("/sys/fs/cgroup"), ("memory.max", "memory.swap.max")),
+    )
+    for top, limits in tries:
+        group = top / name
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            (group / limits[0]).write_text("100000000")
+            for other in limits[1:]:
+                (group / other).write_text("0")
+        except OSError:
+            group.rmdir()
+            continue
+        yield "sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh"
+        group.rmdir()
+        return
+    pytest.skip(f"{DOES_NOT_APPLY}: no control group with a limit of memory can be made here")
+
+
+@pytest.mark.parametrize("program", ["exec {}", "{}; exit $?"])
+def test_a_payload_that_the_kernel_kills_for_lack_of_memory_is_told_as_such(site, little_memory, program):
+    eater = "python3 -S -c 'held = bytearray(1 << 30)'"
+    job = site.script(program.format(eater))
+    ended = site.run(prefix=little_memory)
+    assert ended.code == 0
+    found = site.job(job)
+    assert found.fields["trans_exit_code"] == str(128 + signal.SIGKILL)
+    assert found.fields["pilot_error_code"] == Code.PAYLOADOUTOFMEMORY
+    assert "SIGKILL" in found.fields["pilot_error_diag"]
+    assert "killed 1 process here for lack of memory" in found.fields["pilot_error_diag"]
+
+
 def test_a_payload_that_closes_its_outputs_is_waited_for(site):
     gate = site.gate()
     job = site.script(f"exec > /dev/null 2>&1; exec >&- 2>&- <&-; {gate.script}; exit 4")
@@ -139,30 +182,34 @@ def test_a_payload_that_writes_for_ever_is_ended(site):
     failed_by(site, found, Code.STDOUTTOOBIG, "payload.stdout", "(limit_kb)")
 
 
-def test_a_payload_that_sleeps_for_ever_is_ended_after_two_hours(site):
-    """By the defaults; two hours pass in some five seconds."""
-    found = run_two(site, site.script("exec sleep 1000000"), scale=1500)
-    failed_by(site, found, Code.LOOPINGJOB, "nothing done for", "of 7200 s (limit_seconds)")
+@pytest.fixture
+def impatient(site):
+    """A pilot to which nothing done for 20 minutes is too long; they pass in four seconds. The default is two hours."""
+    watchdog(site, "looping", limit_seconds=1200, interval=100.0, cpu_percent=0.0)
+    return {"scale": 300}
 
 
-def test_a_payload_that_works_in_silence_is_left_alone(site):
-    """A sleep that ends after three hours, in a payload that calculates beside it; CPU time does not go faster."""
-    site.settings["watchdogs"] = {"wall-time": {"enabled": False}, "looping": {"cpu_percent": 0.0}}
-    text = "while :; do :; done & worker=$!; sleep 7; kill $worker; wait $worker; exit 0"
-    found = run_two(site, site.script(text), scale=1500)
+def test_a_payload_that_sleeps_for_ever_is_ended(site, impatient):
+    found = run_two(site, site.script("exec sleep 1000000"), **impatient)
+    failed_by(site, found, Code.LOOPINGJOB, "nothing done for", "of 1200 s (limit_seconds)")
+
+
+def test_a_payload_that_works_in_silence_is_left_alone(site, impatient):
+    """It calculates for half an hour and writes nothing."""
+    text = "while :; do :; done & worker=$!; sleep 6; kill $worker; wait $worker; exit 0"
+    found = run_two(site, site.script(text), **impatient)
     assert found.status == "finished", found.fields
 
 
-def test_a_job_that_forbids_it_is_not_called_looping(site):
-    site.settings["watchdogs"] = {"wall-time": {"enabled": False}}
-    found = run_two(site, site.script("sleep 7", special="lc"), scale=1500)
+def test_a_job_that_forbids_it_is_not_called_looping(site, impatient):
+    found = run_two(site, site.script("sleep 6", special="lc"), **impatient)
     assert found.description["loopingCheck"] is False
     assert found.status == "finished", found.fields
 
 
 def test_the_jobs_own_wall_time_counts(site):
-    found = run_two(site, site.script("exec sleep 1000000", walltime_seconds=600), scale=600)
-    failed_by(site, found, Code.REACHEDMAXTIME, "of 600 s (the job's maxWalltime)")
+    found = run_two(site, site.script("exec sleep 1000000", walltime_seconds=300), scale=300)
+    failed_by(site, found, Code.REACHEDMAXTIME, "of 300 s (the job's maxWalltime)")
 
 
 def test_the_jobs_own_cpu_time_counts(site):
@@ -259,8 +306,88 @@ def test_a_mistake_is_told_before_a_job_is_taken(site, watchdogs, words):
     assert site.job(job).status == "activated"
 
 
+FILES = """
+from pathlib import Path
+
+from pilot_core import Provider, Violation, hookimpl
+
+
+class Files:
+    interval = 0.1
+
+    def __init__(self, settings, context):
+        pass
+
+    def check(self, watched):
+        if "break" in watched.job.parameters:
+            raise RuntimeError("a bug")
+        count = len(list(watched.job_dir.iterdir()))
+        return Violation(error_code=1104, message=f"{count} files of 5") if count > 5 else None
+
+
+@hookimpl
+def pilot_watchdogs():
+    yield Provider(name="files", factory=Files)
+"""
+
+
+@pytest.fixture
+def foreign(site):
+    """A watchdog of somebody else's, which is installed."""
+    folder = site.folder / "plugins"
+    info = folder / "files-1.dist-info"
+    info.mkdir(parents=True)
+    (folder / "files_watchdog.py").write_text(FILES)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pilot-watchdog-files\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[pilot_core.plugins.v1]\nwatchdog.files = files_watchdog\n")
+    site.tables["plugins"] = {"paths": [str(folder)]}
+
+
+MANY = "touch 1 2 3 4 5 6; exec sleep {}"
+
+
+def test_a_watchdog_that_is_installed_and_not_named_does_not_look(site, foreign):
+    assert run_two(site, site.script(MANY.format(1))).status == "finished"
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_one_that_is_named_looks(site, foreign, everywhere):
+    if everywhere:
+        site.tables["watchdog.files"] = {}
+    else:
+        site.settings["watchdogs"] = {"files": {}}
+    found = run_two(site, site.script(MANY.format(1000)))
+    failed_by(site, found, Code.USERDIRTOOLARGE, "8 files of 5")
+
+
+def test_one_that_is_broken_ends_no_job(site, foreign):
+    site.tables["watchdog.files"] = {}
+    job = site.script("sleep 1; : break", priority=2000)
+    ended = site.run(bug=True)
+    assert ended.code == 0
+    assert site.job(job).status == "finished"
+    assert ended.says("ERROR", "watchdog.files (pilot-watchdog-files 1) failed and does not watch this job any more")
+
+
 def test_settings_for_every_queue_give_way_to_those_of_one(site):
     site.tables["watchdog.wall-time"] = {"interval": 0.1, "limit_seconds": 1000}
     site.settings["watchdogs"] = {"wall-time": {"limit_seconds": 1}}
     found = run_two(site, site.script("exec sleep 1000"))
     failed_by(site, found, Code.REACHEDMAXTIME, "of 1 s")
+
+
+# -- the pilot's own time ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("key", "value", "word"), [("maxtime", 1, "maxtime"), ("timefloor", 1 / 60, "timefloor")])
+def test_a_pilot_whose_time_is_over_takes_no_more_jobs(site, key, value, word):
+    """What CRIC says; here by queuedata in a file, for a queue that the configuration does not know."""
+    queuedata = site.folder / "queuedata.json"
+    queuedata.write_text(json.dumps({"nickname": site.queue, "status": "online", "state": "ACTIVE", key: value}))
+    jobs = [site.submit("/bin/sleep", "1.2", log=False, priority=1000 - number) for number in range(3)]
+    site.tables["queue-source.cric"] = {"file": queuedata}
+    site.pilot["queue_sources"] = ["cric"]
+    ended = site.run("--jobs", 0)
+    assert ended.code == 0
+    assert [site.job(job).status for job in jobs] == ["finished", "activated", "activated"]
+    assert ended.says("no more jobs are taken", word)

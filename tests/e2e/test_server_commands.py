@@ -14,9 +14,9 @@ def running(site):
     gate = site.gate()
 
     class Running:
-        def start(self, text="", *, scale=600, **values):
+        def start(self, text="", *, scale=200, **values):
             self.job = site.script(f"{text}\n{gate.script}", **values)
-            site.settings["heartbeat_seconds"] = 600.0
+            site.settings["heartbeat_seconds"] = 200.0
             # it waits for hours
             site.settings["watchdogs"] = {"looping": {"enabled": False}}
             for name in ("connect_timeout", "timeout"):
@@ -52,7 +52,7 @@ def test_in_debug_mode_the_end_of_the_output_is_shown_again_and_again(site, runn
     assert "80\n" not in shown
     second.wait()
     second.open()
-    # no new command: by the interval of debugging, a tenth of the usual one
+    # no new command: by the interval of debugging, a third of the usual one
     running.until_shown("100\nlater")
     found, _ = running.end()
     assert found.status == "finished"
@@ -66,7 +66,7 @@ def test_debug_mode_ends_when_the_server_does_not_say_so_any_more(site, running)
     known = len(site.job(running.job).heartbeats)
     site.until(lambda: len(site.job(running.job).heartbeats) >= known + 3)
     *_, before, last = site.job(running.job).heartbeats
-    assert last - before > 0.5, "far less than ten minutes of the pilot's"
+    assert last - before > 0.6, "far less than 200 s of the pilot's"
     running.end()
 
 

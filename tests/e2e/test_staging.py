@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 
+from pilot_core import deterministic_path
 from pilot_core.testing.recordings import assert_replays
 from pilot_core.testing.servers.nginx import NginxServer
 from pilot_core.testing.servers.xrootd import XrootdServer
@@ -226,6 +227,60 @@ def test_what_a_catalogue_said_replays_without_it(grid, tmp_path):
         assert_replays(tmp_path / "recording")
     finally:
         grid.server.start()
+
+
+@real
+def test_a_sites_entry_in_cric_is_enough_one_storage_read_by_one_protocol_and_written_by_another(site):
+    with XrootdServer(http=True) as server:
+        folder = server.folder / "disk"
+        folder.mkdir()
+        server.give(folder)
+        root, web = (
+            {"endpoint": url.rsplit("/store", 1)[0], "path": "/store/disk"} for url in (server.url, server.http_url)
+        )
+        root["endpoint"] += "/"
+        endpoint = {
+            "state": "ACTIVE",
+            "is_deterministic": True,
+            "arprotocols": {"read_lan": [root, web], "read_wan": [web], "write_lan": [web], "delete": [web]},
+        }
+        entry = {
+            "nickname": site.queue,
+            "status": "online",
+            "state": "ACTIVE",
+            "type": "unified",
+            "environ": f"E2E_SITE={site.queue}",
+            "acopytools": {"read_lan": ["rucio"], "write_lan": ["rucio"]},
+            "astorages": {activity: ["DISK"] for activity in ("read_lan", "write_lan", "pl")},
+        }
+        for name, document in (("queue.json", {site.queue: entry}), ("endpoints.json", {"DISK": endpoint})):
+            (site.folder / name).write_text(json.dumps(document))
+        site.pilot["queue_sources"] = ["cric"]
+        site.tables["queue-source.cric"] = {
+            "file": site.folder / "queue.json",
+            "endpoints_file": site.folder / "endpoints.json",
+        }
+        source = site.storage / "in.dat"
+        source.write_bytes(CONTENT)
+
+        def at_disk(job):
+            return replace(job, files=tuple(replace(file, endpoint="DISK") for file in job.files))
+
+        job = site.script(COMMAND, inputs=["in.dat"], outputs=["out.dat", "small"], spec=at_disk)
+        path = folder / deterministic_path(site.job(job).description["scopeIn"], "in.dat")
+        path.parent.mkdir(parents=True)
+        path.write_bytes(CONTENT)
+        for each in (path, *path.parents):
+            if each.is_relative_to(folder):
+                server.give(each)
+        assert site.run().code == 0
+        found = site.job(job)
+        assert found.status == "finished"
+        told = [(one["lfn"], one["backend"]) for one in json.loads(found.metadata)["pilot"]["attempts"]]
+        assert [backend for _, backend in told] == ["xrootd", "http", "http", "http"]
+        surl = json.loads(found.report)["out.dat"]["surl"]
+        assert surl.startswith(f"{server.http_url}/disk/")
+        assert (folder / surl.split("/disk/", 1)[1]).read_bytes() == CONTENT * 2
 
 
 # -- what goes out -----------------------------------------------------------------------------------------------------

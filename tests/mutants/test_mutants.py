@@ -16,7 +16,7 @@ from harness import Nursery, run_kit  # noqa: E402
 
 KINDS = {path.parent.name: path for path in sorted(HERE.glob("*/kit_file.py"))}
 LEAST = {
-    "catalog": 50,
+    "catalog": 60,
     "communicator": 100,
     "credential": 45,
     "executor": 25,
@@ -25,7 +25,7 @@ LEAST = {
     "queue_source": 45,
     "server_protocol": 40,
     "stager": 30,
-    "watchdog": 45,
+    "watchdog": 48,
     "watchdog_time": 10,
 }
 """How many faults a kind's kit has to be tried with, at the least."""

@@ -182,6 +182,7 @@ def tell_all(hooks, tmp_path):
     hooks.task_started(task)
     hooks.task_finished(task, Outcome(ok=True, seconds=1.5))
     hooks.transfer_attempted("attempt")
+    hooks.transfer_progress("progress")
     hooks.heartbeat("update", None)
 
 
@@ -205,6 +206,10 @@ def pilot_transfer_attempted(attempt):
     heard.append(attempt)
 
 @hookimpl
+def pilot_transfer_progress(progress):
+    heard.append(progress)
+
+@hookimpl
 def pilot_heartbeat(update, answer):
     heard.append((update, answer))
 """
@@ -214,7 +219,7 @@ def test_every_listener_hears_every_event_with_the_arguments_that_it_wants(hooks
     import sys
 
     tell_all(hooks(a=LISTEN, b=LISTEN), tmp_path)
-    expected = [(7, "start", "running"), "payload", 1.5, "attempt", ("update", None)]
+    expected = [(7, "start", "running"), "payload", 1.5, "attempt", "progress", ("update", None)]
     assert sys.modules["pilot_a"].heard == sys.modules["pilot_b"].heard == expected
 
 
@@ -237,11 +242,16 @@ def test_a_failing_listener_is_logged_and_the_others_still_hear(hooks, tmp_path,
     )
     with caplog.at_level(logging.ERROR):
         tell_all(hooks(a=bad, b=LISTEN), tmp_path)
-    assert len(sys.modules["pilot_b"].heard) == 5
+    assert len(sys.modules["pilot_b"].heard) == 6
     first = caplog.records[0]
     assert first.getMessage().startswith("plugin extension.a (pilot-a 2.5) failed in pilot_job_state_changed: ")
     assert first.exc_info
     assert len(caplog.records) == 4
+
+
+def test_whether_somebody_listens_to_progress_is_known_before_it_is_told(hooks):
+    assert not hooks(a="@hookimpl\ndef pilot_heartbeat():\n    pass").hears_progress()
+    assert hooks(b="@hookimpl\ndef pilot_transfer_progress():\n    pass").hears_progress()
 
 
 def test_an_interruption_by_the_user_passes_a_listener(hooks):

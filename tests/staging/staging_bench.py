@@ -97,6 +97,9 @@ class Shelf:
             if all(url.startswith(f"{self.scheme}:") for url in urls)
         ]
 
+    def in_turn(self, hook, queue):
+        return list(queue)
+
     def instance(self, hook, name):
         return self.made[name]
 

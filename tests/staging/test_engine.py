@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -44,7 +47,7 @@ from pilot_core import (
     TransientError,
 )
 from pilot_core.logs import job_logger
-from pilot_core.staging import START_ALLOWANCE, AttemptFile, Limits, Space, in_words, time_allowed
+from pilot_core.staging import START_ALLOWANCE, AttemptFile, Limits, Space, free_space, in_words, time_allowed
 from pilot_core.staging.lane import Attempt
 from pilot_core.staging.ledger import Ledger
 from pilot_core.staging.limits import SLOWDOWN, WINDOW, Rates
@@ -153,6 +156,22 @@ def test_a_thousand_files_come_in(tmp_path, folder, cancel):
     assert all((folder / file.lfn).read_text() == str(number) for number, file in enumerate(files))
 
 
+def test_where_fewer_threads_may_be_had_they_move_all_files(folder, cancel, monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def few(thread):
+        if thread.name.startswith("transfer-") and len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", few)
+    all_in(mover_of(Shelf(one=Told())), folder, [input_file(lfn) for lfn in lfns(9)], cancel)
+    assert names(folder) == lfns(9)
+    with pytest.raises(HandledError, match="no file can be moved: can't start new thread"):
+        all_in(mover_of(Shelf(one=Told())), folder, [input_file("g")], cancel)
+
+
 def test_a_job_without_inputs_needs_nothing(folder, cancel):
     assert all_in(mover_of(Shelf()), folder, [], cancel) == ()
 
@@ -208,6 +227,14 @@ def test_jobs_of_one_pilot_do_not_count_on_the_same_space(tmp_path):
         with space.hold(tmp_path, 60, "two"):
             pass
     with space.hold(tmp_path, 100, "three"):
+        pass
+
+
+def test_a_file_system_that_knows_no_blocks_has_room(tmp_path, monkeypatch):
+    assert 0 < free_space(tmp_path) < sys.maxsize
+    nothing = SimpleNamespace(f_blocks=0, f_bavail=0, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _: nothing)
+    with Space().hold(tmp_path, 10**15, "a lot"):
         pass
 
 
@@ -327,12 +354,13 @@ def test_a_bug_of_the_pilot_in_a_transfer_comes_out_where_the_job_is_judged(fold
 class Watched:
     """An attempt whose time a test makes pass."""
 
-    def __init__(self, size=10_000_000, **limits):
+    def __init__(self, size=10_000_000, allowed=1e6, **limits):
         self.clock = FakeClock()
         self.limits = Limits(**limits)
         replica = Replica(url="disk://user:secret@A/f", rse="A")
         transfer = Transfer(activity="read", lfn="f", local=None, replicas=(replica,), size=size)
-        self.attempt = Attempt(transfer, replica, loaded("one", "pilot_stagein"), self.clock)
+        stager = loaded("one", "pilot_stagein")
+        self.attempt = Attempt(transfer, replica, stager, self.clock, allowed=allowed)
 
     def after(self, seconds, moved=None):
         self.clock.advance(seconds)
@@ -373,6 +401,16 @@ def test_a_transfer_at_the_least_rate_goes_on():
     for _ in range(200):
         moved += 10_000
         assert watched.after(10, moved=moved) == ""
+
+
+def test_a_transfer_that_its_stager_does_not_end_in_time_is_ended():
+    watched = Watched(stall=60, slowest=0, allowed=100, grace=30)
+    for moved in range(1, 13):
+        assert watched.after(10, moved=moved) == ""
+    assert watched.attempt.look_at(watched.limits) == watched.attempt.began + 130
+    assert watched.after(10, moved=13) == (
+        "disk://A/f: not moved within the 100 s allowed for it, nor given up by its stager"
+    )
 
 
 def test_a_transfer_that_begins_again_is_measured_anew():
@@ -734,7 +772,7 @@ def test_progress_is_told_a_few_times_a_second_and_once_at_the_end():
     clock, heard = FakeClock(), []
     transfers = transfers_of(100, 300)
     reporter = reporter_of(clock, transfers, heard.append)
-    attempt = Attempt(transfers[1], transfers[1].replicas[0], loaded("one", "pilot_stagein"), clock)
+    attempt = Attempt(transfers[1], transfers[1].replicas[0], loaded("one", "pilot_stagein"), clock, allowed=1e6)
     reporter.done(100)
     attempt.progress(50)
     for _ in range(17):
@@ -770,7 +808,7 @@ def test_long_transfers_are_told_of_in_the_log_now_and_then(caplog):
     clock = FakeClock()
     transfers = transfers_of(4_000_000_000, 10**9)
     reporter = reporter_of(clock, transfers)
-    attempt = Attempt(transfers[0], transfers[0].replicas[0], loaded("one", "pilot_stagein"), clock)
+    attempt = Attempt(transfers[0], transfers[0].replicas[0], loaded("one", "pilot_stagein"), clock, allowed=1e6)
     attempt.progress(2_000_000_000)
     reporter.done(10**9)
     with caplog.at_level("INFO", "pilot_core"):

@@ -32,7 +32,10 @@ _UNREPEATABLE = frozenset({"POST", "PATCH"})
 
 @dataclass(frozen=True, kw_only=True)
 class WebBody:
-    """A request's body of known length; `blocks` may be called again, and begins with the first byte then."""
+    """A request's body of known length; `blocks` may be called again, and begins with the first byte then.
+
+    An error that the blocks raise, even after the last one, keeps the body from being whole at the other side.
+    """
 
     length: int
     blocks: Callable[[], Iterable[memoryview]]
@@ -163,22 +166,37 @@ class WebClient:
             return self._pushed(wire, memoryview(data), patience)
         if not self._pushed(wire, memoryview(head), patience):
             return False
-        if request.expect and patience.wait_for(wire, self._expect_seconds) and not wire.interim(patience):
+        if request.expect and not self._wanted(wire, patience):
             return False
         return self._body_sent(wire, body, patience)
 
+    def _wanted(self, wire: Wire, patience: Patience) -> bool:
+        """Say whether a body is to be sent that was announced: it is asked for, or nothing is said for a while."""
+        clock = patience.deadline.clock
+        until = clock.monotonic() + self._expect_seconds
+        while not wire.listen():  # what makes it readable may be TLS's own business
+            if not patience.wait_for(wire, until - clock.monotonic()):
+                return True
+        return wire.interim(patience)
+
     def _body_sent(self, wire: Wire, body: WebBody, patience: Patience) -> bool:
-        """Send a body block by block, as long as there is no answer."""
-        left = body.length
+        """Send a body block by block, as long as there is no answer.
+
+        The last byte waits until the blocks are known to be at their end: if they raise an error there, about what was
+        sent, the other side has not the whole of it, and does not take it for good.
+        """
+        left, last = body.length, b""
         for block in body.blocks():
             left -= len(block)
             if left < 0:
                 break
-            if not self._pushed(wire, block, patience):
+            at = len(block) - (1 if not left and block else 0)
+            last = bytes(block[at:])
+            if not self._pushed(wire, block[:at], patience):
                 return False
         if left:
             raise _wrong_length(patience.what, body.length)
-        return True
+        return self._pushed(wire, memoryview(last), patience)
 
     def _pushed(self, wire: Wire, data: memoryview, patience: Patience) -> bool:
         """Send bytes; False if the final answer came before all of them were sent."""

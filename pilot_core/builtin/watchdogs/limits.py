@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pilot_core.api.queue import as_number
 
 if TYPE_CHECKING:
     from pilot_core import Job, Queue
 
-__all__ = ["MB", "disk_share", "grace", "memory_share", "number"]
+__all__ = ["MB", "disk_share", "grace", "memory_share"]
 
 MB = 1024 * 1024
 """Bytes in a MB of PanDA's, which are MiB."""
-
-
-def number(value: Any) -> float:
-    """Return a number that CRIC gives, perhaps as text; 0 for what is none, is not finite, or is below 0."""
-    try:
-        found = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
-    return found if math.isfinite(found) and found > 0 else 0.0
 
 
 def grace(queue: Queue, name: str, percent: float) -> float:
     """Return the factor by which a limit may be passed: the queue's own parameter (per cent), or what is set."""
     parameters = queue.extra.get("params")
     own = parameters.get(name) if isinstance(parameters, dict) else None
-    return 1.0 + (percent if own in {None, ""} else number(own)) / 100.0
+    return 1.0 + (percent if own in {None, ""} else as_number(own)) / 100.0
 
 
 def memory_share(queue: Queue, job: Job) -> float:
@@ -54,7 +46,7 @@ def disk_share(queue: Queue, job: Job) -> float:
 
 def _cores(queue: Queue) -> float:
     """Return the cores of a queue's slot."""
-    return max(1.0, number(queue.extra.get("corecount")))
+    return max(1.0, queue.number("corecount"))
 
 
 def _each_core(queue: Queue) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pilot_core import PilotErrorCode, Violation
-from pilot_core.builtin.watchdogs.limits import grace, number
+from pilot_core.builtin.watchdogs.limits import grace
 from pilot_core.builtin.watchdogs.telling import Trend
 
 if TYPE_CHECKING:
@@ -29,19 +29,18 @@ class WallTime:
     def check(self, watched: Watched) -> Violation | None:
         """Look at the clock."""
         settings, used = self._settings, watched.now - watched.started
-        slot = number(watched.queue.extra.get("maxtime"))
+        slot = watched.queue.number("maxtime")
         whose = "the queue's maxtime" if slot else "slot_seconds"
         slot = slot or settings.slot_seconds
         own = watched.job.max_wall_seconds if settings.job_limit else 0
-        since_pilot = watched.now - (watched.started if watched.pilot_started is None else watched.pilot_started)
+        begun = watched.started if watched.pilot_started is None else watched.pilot_started
+        slot = max(1.0, slot - settings.reserve_seconds) if slot else 0.0
+        if watched.started - begun >= slot:
+            slot = 0.0  # it was over when the payload began: nothing is saved by an end of that
         limits = (
             (used, settings.limit_seconds, "limit_seconds"),
             (used, own * grace(watched.queue, "pilot_walltime_grace", settings.grace_percent), "the job's maxWalltime"),
-            (
-                since_pilot,
-                max(1.0, slot - settings.reserve_seconds) if slot else 0.0,
-                f"{whose}, from the pilot's start",
-            ),
+            (watched.now - begun, slot, f"{whose}, from the pilot's start"),
         )
         for value, limit, why in limits:
             if limit and value > limit:

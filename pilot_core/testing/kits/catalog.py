@@ -27,7 +27,6 @@ from pilot_core.testing.kits.catalog_base import (
     ODD_NAMES,
     SCOPE,
     TROUBLE,
-    CatalogBase,
     Find,
     Register,
     file_of,
@@ -35,11 +34,12 @@ from pilot_core.testing.kits.catalog_base import (
     replicas_of,
     scope_of,
 )
+from pilot_core.testing.kits.catalog_more import CatalogMore
 
 __all__ = ["CatalogKit"]
 
 
-class CatalogKit(CatalogBase):
+class CatalogKit(CatalogMore):
     """What the plugin of a replica catalogue has to do.
 
     Override `plugin` and `catalog`. The other side is a real one, made by the test::

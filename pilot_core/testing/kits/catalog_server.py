@@ -47,6 +47,10 @@ class CatalogServer(ABC):
     def registered(self) -> Sequence[Registered]:
         """Return every entry that was registered, not added: one twice if it was entered twice."""
 
+    def storage(self, rse: str, url: str) -> bool:  # noqa: ARG002  (what authors' own will take)
+        """Have the catalogue know a storage that is written below a URL; False if it names no places to write to."""
+        return False
+
     def break_down(self) -> bool:
         """Let the catalogue fail to answer; return False if that cannot be."""
         return False

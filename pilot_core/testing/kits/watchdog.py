@@ -269,6 +269,12 @@ class WatchdogKit(Kit):
         ):
             self.silent(check(replace(watched, handle=handle)), "within the limit, with a handle that leads nowhere,")
 
+    def test_processes_elsewhere_are_no_error(self, case: WatchdogCase, check: Check, payload: WatchedPayload) -> None:
+        """A payload whose processes run on another machine, or have ended, raises nothing and passes no limit."""
+        watched = case.within(payload.watched)
+        for process in (None, (os.getpid(), 1), (2**22 + 1, 1)):
+            self.silent(check(replace(watched, process=process)), "within the limit, with no process to be seen,")
+
     def test_a_hostile_directory_is_no_trap(self, case: WatchdogCase, check: Check, payload: WatchedPayload) -> None:
         """Pipes, loops of links, links out of the directory and odd names neither stop it nor count."""
         traps = payload.job_dir / "traps"

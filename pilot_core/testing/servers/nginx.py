@@ -1,6 +1,6 @@
 """A real nginx on loopback that takes files in and gives them out: GET, PUT, DELETE, MKCOL, MOVE, over HTTP or HTTPS.
 
-Needs the programs of the Debian packages nginx-light and libnginx-mod-http-dav-ext (`bin:nginx`). Measured with 1.22:
+Needs the program of the Debian package nginx-light (`bin:nginx`). Measured with 1.22:
 a PUT appears whole (a temporary file, renamed), makes the folders that it needs and answers 201 or 204; MKCOL wants a
 slash at the end; no `Digest`; `If-None-Match` of a PUT is not looked at.
 """
@@ -153,7 +153,7 @@ class NginxServer:
         """Start the process and say whether it is ready."""
         program = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
         if program is None:
-            raise RuntimeError("nginx is not installed: apt-get install nginx-light libnginx-mod-http-dav-ext")
+            raise RuntimeError("nginx is not installed: apt-get install nginx-light")
         config = self.home / "nginx.conf"
         config.write_text(self._config(), encoding="utf-8")
         self._process = subprocess.Popen(

@@ -141,6 +141,7 @@ class RucioServer:
         self._wire = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._wire.getsockname()[1])
         self.url = f"https://localhost:{self.port}"
+        self._traces_read = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -206,6 +207,20 @@ class RucioServer:
     def empty(self) -> None:
         """Have it forget every file and token, and what datasets hold."""
         self._do("empty")
+
+    def traces(self) -> Sequence[Mapping[str, Any]]:
+        """Return the traces that it had since the last time; `problem` is added to one that Rucio's schema refuses."""
+        with (self.folder / "trace").open(encoding="utf-8") as log:
+            log.seek(self._traces_read)
+            lines = log.read().splitlines()
+            self._traces_read = log.tell()
+        found: list[dict[str, Any]] = []
+        for line in lines:
+            if line.startswith('{"'):
+                found.append(json.loads(line))
+            elif line.startswith("Problem validating") and found:
+                found[-1]["problem"] = line
+        return found
 
     # -- what tests do to it -----------------------------------------------------------------------------------------
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Answer", "Request", "ScriptedXrootd", "error", "redirect", "wait"]
+__all__ = ["Answer", "Request", "ScriptedXrootd", "error", "redirect", "silence", "wait"]
 
-OK, ERROR, REDIRECT, WAIT = 0, 4003, 4004, 4005
+OK, ERROR, REDIRECT, WAIT, SILENCE = 0, 4003, 4004, 4005, -1
 AUTH, PROTOCOL, LOGIN = 3000, 3006, 3007
 IS_SERVER, HAVE_TLS, GOTO_TLS = 0x1, 0x80000000, 0x40000000
 VERSION = 0x00000520
@@ -58,6 +58,11 @@ def redirect(port: int, host: str = "127.0.0.1") -> Answer:
 def wait(seconds: int) -> Answer:
     """Return the order to ask again later."""
     return Answer(WAIT, struct.pack(">i", seconds))
+
+
+def silence() -> Answer:
+    """Return no answer at all."""
+    return Answer(SILENCE)
 
 
 class ScriptedXrootd:
@@ -173,4 +178,5 @@ def _take(connection: socket.socket, count: int) -> bytes:
 
 
 def _send(connection: socket.socket, stream: bytes, answer: Answer) -> None:
-    connection.sendall(stream + struct.pack(">Hi", answer.status, len(answer.body)) + answer.body)
+    if answer.status != SILENCE:
+        connection.sendall(stream + struct.pack(">Hi", answer.status, len(answer.body)) + answer.body)

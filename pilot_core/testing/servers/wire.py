@@ -26,6 +26,8 @@ class Wire:
     def __init__(self, port: int, *, after: int | None = None, then: str = "stall", upstream: bool = False) -> None:
         self.passed = 0
         """Bytes of answers (or, `upstream`, of requests) that have passed."""
+        self.received = 0
+        """Bytes of answers that have passed in all, also behind the fault."""
         self.connections = 0
         self._target = port
         self._after = after
@@ -77,14 +79,15 @@ class Wire:
                 continue
             with self._lock:
                 self._sockets |= {client, server}
-            for source, target, counts in ((client, server, self._upstream), (server, client, not self._upstream)):
-                threading.Thread(target=self._pass, args=(source, target, counts), daemon=True).start()
+            for source, target, answers in ((client, server, False), (server, client, True)):
+                threading.Thread(target=self._pass, args=(source, target, answers), daemon=True).start()
 
     def _over(self) -> bool:
         return self._after is not None and self.passed >= self._after
 
-    def _pass(self, source: socket.socket, target: socket.socket, counts: bool) -> None:
+    def _pass(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
         """Pass on what comes from a socket until one of the two has ended."""
+        counts = answers is not self._upstream
         with contextlib.suppress(OSError):
             while data := source.recv(PIECE):
                 with self._lock:
@@ -97,6 +100,8 @@ class Wire:
                         due = False
                 if stalled:
                     continue
+                if answers:
+                    self.received += len(data)
                 target.sendall(data)
                 if due and self._then != "stall":
                     self.reset()

@@ -93,7 +93,9 @@ class XrootdServer:
         self._login = login
         self._clock = SystemClock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
         self._log: list[str] = []
+        self._awaited: list[tuple[re.Pattern[str], Event]] = []
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -157,6 +159,16 @@ class XrootdServer:
         """Return what it wrote."""
         return "".join(self._log)
 
+    def await_log(self, pattern: str) -> None:
+        """Return once it has written a line with this regular expression; raises `TimeoutError` after half a minute."""
+        written = Event()
+        with self._lock:
+            if any(re.search(pattern, line) for line in self._log):
+                return
+            self._awaited.append((re.compile(pattern), written))
+        if not self._clock.wait(written, until=self._clock.monotonic() + PATIENCE):
+            raise TimeoutError(f"xrootd wrote nothing like {pattern!r}:\n{self.log()}")
+
     # -- where it is -----------------------------------------------------------------------------------------------
 
     @property
@@ -214,7 +226,11 @@ class XrootdServer:
         with process.stderr as stream:
             for line in stream:
                 text = line.decode("utf-8", "replace")
-                self._log.append(text)
+                with self._lock:
+                    self._log.append(text)
+                    awaited = [event for pattern, event in self._awaited if pattern.search(text)]
+                for event in awaited:
+                    event.set()
                 if re.search(r"xrootd \S+ initialization completed", text):
                     ready.set()
         ended.set()

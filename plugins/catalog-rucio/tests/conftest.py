@@ -33,6 +33,7 @@ def server(running):
     """The server, without a file."""
     running.empty()
     running.requests()
+    running.traces()
     return running
 
 

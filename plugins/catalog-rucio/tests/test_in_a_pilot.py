@@ -114,9 +114,8 @@ def test_a_job_is_served_by_rucio_alone(server, site, run_job):
     assert listed["out.root"] == [len(DATA), ADLER, "OUT_DISK"]
     assert listed["log.tgz"][2] == "OUT_DISK"
     assert listed["content"] == ["out.root"]
-    log = (server.folder / "trace").read_text()
-    lines = [json.loads(line) for line in log.splitlines() if line.startswith('{"eventType"')]
-    traces = [trace for trace in lines if trace["appid"] == "4711" and trace["pq"] == "HERE"]
+    traces = server.traces()
+    assert {(trace["appid"], trace["pq"], trace["localSite"]) for trace in traces} == {("4711", "HERE", "HERE")}
     told = {(trace["eventType"], trace["filename"], trace["remoteSite"], trace["clientState"]) for trace in traces}
     assert {
         ("get_sm", "in.root", "SPOILT_DISK", "FAILED_ChecksumMismatch"),

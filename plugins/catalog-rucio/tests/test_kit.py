@@ -52,6 +52,7 @@ class RealRucio(CatalogServer):
             "password_file": self._password_file,
             "ca_file": self._server.authority.ca_file,
             "attach": True,
+            "traces": True,
         }
 
     def add(self, scope: str, lfn: str, replicas: Sequence[Replica]) -> None:
@@ -79,6 +80,11 @@ class RealRucio(CatalogServer):
             for row in self._server.entries()
             if (row["scope"], row["name"]) not in self._added
         ]
+
+    def storage(self, rse: str, url: str) -> bool:
+        """Have it know a storage whose files lie where Rucio's rule puts them."""
+        self._server.rse(rse, url)
+        return True
 
     def break_down(self) -> bool:
         """Let it hang."""

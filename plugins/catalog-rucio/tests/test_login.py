@@ -4,8 +4,10 @@ import logging
 import re
 
 import pytest
+from pilot_catalog_rucio.tokens import lifetime
 
 from pilot_core import AuthError, BearerToken, ClientCertificate, CommunicationError, InputFile
+from pilot_core.api.web import Headers
 from pilot_core.testing.servers.rucio import NEEDS, KnownFile
 from pilot_core.testing.tls import TestAuthority
 
@@ -50,7 +52,7 @@ def test_a_certificate_logs_in(known, server, trusted, make, limits):
     both = server.folder / "both.pem"
     both.write_bytes(cert_file.read_bytes() + key_file.read_bytes())
     assert make(**trusted, x509_proxy=both).replicas([FILE], **limits)["in.root"]
-    assert server.requests()[0] == "GET /auth/x509"
+    assert server.requests()[0] == "GET /auth/x509_proxy"
 
 
 @real
@@ -64,6 +66,7 @@ def test_the_pilots_own_certificate_is_used_where_the_settings_name_none(known, 
     cert_file, key_file = server.authority.client("pilot")
     held = Held(ClientCertificate(cert_file=cert_file, key_file=key_file))
     assert make({"credential": held}, **trusted).replicas([FILE], **limits)["in.root"]
+    assert server.requests()[0] == "GET /auth/x509"
 
 
 @real
@@ -146,16 +149,12 @@ def test_a_server_of_another_authority_is_not_talked_to(server, login, make, lim
 # -- a server that says when its tokens end ----------------------------------------------------------------------------
 
 
-def test_a_token_is_renewed_before_it_ends_by_the_servers_own_clock(said, scripted, limits, monkeypatch):
+def test_a_token_is_renewed_before_it_ends_by_the_servers_own_clock(said, scripted, limits):
     """The server's clock is years off ours; what counts is the difference of its own two times."""
-    del monkeypatch
     catalog, server = scripted(said(200))
     tokens = catalog._rest._tokens
     value = tokens.get(**limits)
     assert value == "canary-token"
-    from pilot_catalog_rucio.tokens import lifetime
-
-    from pilot_core.api.web import Headers
 
     def left(**fields):
         return lifetime(Headers({name.replace("_", "-"): text for name, text in fields.items()}))

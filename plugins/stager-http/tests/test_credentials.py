@@ -62,7 +62,8 @@ def test_a_renewed_token_is_seen_without_a_restart(bench, answering, token):
         assert [bearer(asked) for asked in server.asked] == ["canary-one", "canary-two"]
 
 
-def test_a_token_that_expires_in_mid_transfer_is_read_again(bench, token):
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_expires_in_mid_transfer_is_read_again(status, bench, token):
     """The connection is cut, the token refused: what the file has by then is taken for the rest."""
 
     def script(connection):
@@ -72,7 +73,7 @@ def test_a_token_that_expires_in_mid_transfer_is_read_again(bench, token):
             return
         if bearer(asked) == "canary-one":
             token.write_text("canary-two")
-            connection.answer(401)
+            connection.answer(status)
             asked = connection.request()
         assert bearer(asked) == "canary-two"
         part = {"Content-Range": f"bytes 500000-{len(DATA) - 1}/{len(DATA)}", "ETag": '"1"'}

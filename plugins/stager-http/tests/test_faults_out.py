@@ -391,3 +391,13 @@ def test_a_folder_is_never_deleted(bench, serving):
             with pytest.raises(SourceNotFound, match="is a folder"):
                 bench().remove(f"{server.url}/folder")
             assert "DELETE" not in server.methods()
+
+
+def test_what_could_not_be_cleaned_is_told(bench, serving, caplog):
+    def answer(connection, asked, body):
+        connection.answer(500 if asked.method == "PUT" else 403)
+
+    with ScriptedHttp(serving(answer)) as server:
+        refused(bench(), f"{server.url}/f?authz=canary", TransientError)
+        assert f"{server.url}/f: may be left on the storage" in caplog.text
+        assert "canary" not in caplog.text

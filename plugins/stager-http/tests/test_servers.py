@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import threading
 import zlib
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from pilot_core import AuthError, ChecksumMismatch, SourceNotFound, TransientError
+from pilot_core.testing.servers.apache import ApacheServer
 from pilot_core.testing.servers.nginx import NginxServer
 from pilot_core.testing.servers.xrootd import XrootdServer
 
@@ -41,6 +44,15 @@ def xrootd():
         yield server
 
 
+@pytest.fixture(scope="module")
+def apache():
+    # not below pytest's folders, which only the superuser may enter
+    with tempfile.TemporaryDirectory(prefix="apache-") as folder:
+        Path(folder).chmod(0o755)
+        with ApacheServer(Path(folder) / "home") as server:
+            yield server
+
+
 @pytest.fixture
 def server(request):
     return request.getfixturevalue(request.param)
@@ -50,10 +62,11 @@ def url_of(server):
     return server.http_url if isinstance(server, XrootdServer) else server.url
 
 
-both = pytest.mark.parametrize(
+every_server = pytest.mark.parametrize(
     "server",
     [
         pytest.param("nginx", marks=pytest.mark.needs("bin:nginx", "bin:setpriv")),
+        pytest.param("apache", marks=pytest.mark.needs("bin:apache2", "bin:setpriv")),
         pytest.param("xrootd", marks=pytest.mark.needs("bin:xrootd")),
     ],
     indirect=True,
@@ -61,7 +74,7 @@ both = pytest.mark.parametrize(
 
 
 @curl
-@both
+@every_server
 @pytest.mark.parametrize("name", ["plain.dat", "with a space.dat", "ünï.dat", "50%25.dat", "a+b;c.dat"])
 def test_curl_reads_what_we_store_and_we_what_curl_stores(name, server, bench):
     on, url = bench(), f"{url_of(server)}/new/{quote(name)}"
@@ -78,7 +91,7 @@ def test_curl_reads_what_we_store_and_we_what_curl_stores(name, server, bench):
         on.stat(url)
 
 
-@both
+@every_server
 @pytest.mark.parametrize("size", [0, 1, 65536, 65537, 3_000_001])
 def test_files_of_all_sizes_pass_on_one_connection(size, server, bench):
     on = bench()
@@ -90,14 +103,13 @@ def test_files_of_all_sizes_pass_on_one_connection(size, server, bench):
         assert on.copy.read_bytes() == data
 
 
-@both
+@every_server
 def test_a_folder_is_no_file(server, bench):
-    on = bench()
-    on.store(f"{url_of(server)}/folder/f")
-    for ask in (on.fetch, on.stat, on.remove):
+    bench().store(f"{url_of(server)}/folder/f")
+    for name in ("fetch", "stat", "remove"):
         with pytest.raises(SourceNotFound):
-            ask(f"{url_of(server)}/folder")
-    assert on.stat(f"{url_of(server)}/folder/f").size == len(DATA)
+            getattr(bench(), name)(f"{url_of(server)}/folder")
+    assert bench().stat(f"{url_of(server)}/folder/f").size == len(DATA)
 
 
 @pytest.mark.needs("bin:xrootd", "bin:xrdcp")

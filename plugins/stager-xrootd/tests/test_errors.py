@@ -16,7 +16,7 @@ from pilot_core import (
     TransientError,
 )
 from pilot_core.api.local_files import INPUT, OUTPUT
-from pilot_core.testing.servers.scripted_xrootd import Answer, ScriptedXrootd, error, redirect, wait
+from pilot_core.testing.servers.scripted_xrootd import Answer, ScriptedXrootd, error, redirect, silence, wait
 
 DUE_ANSWERED = {
     TransferError: (3000, 3001, 3018, 3027, 3031, 3032),
@@ -142,6 +142,23 @@ def test_a_storage_that_says_wait_can_be_called_off(bench):
             bench.stat(f"{server.url}/store/x")
         assert bench.clock.monotonic() - before < 5
     assert not bench.left()
+
+
+@pytest.mark.needs("module:XRootD")
+def test_a_question_for_a_checksum_that_gets_lost_is_asked_again(bench):
+    asked = []
+
+    def answer(request):
+        if request.name == "stat":
+            return Answer(body=b"1 5 16 1700000000\0")
+        asked.append(request.path)
+        return silence() if len(asked) == 1 else Answer(body=b"adler32 062c0215\0")
+
+    with ScriptedXrootd(answer) as server:
+        before = bench.clock.monotonic()
+        assert bench.stat(f"{server.url}/store/x").checksum == "adler32:062c0215"
+        assert bench.clock.monotonic() - before < 10
+    assert asked == ["/store/x?cks.type=adler32"] * 2
 
 
 @pytest.mark.needs("module:XRootD")

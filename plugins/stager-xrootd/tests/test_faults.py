@@ -150,6 +150,20 @@ def test_a_frozen_server_is_not_waited_for(call, bench, own_server):
     assert storage.names() == {"x"}
 
 
+def test_a_machine_without_room_for_a_process_is_worth_another_try(bench, storage):
+    import resource
+
+    storage.put("x", b"x")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(TransientError, match="no process"):
+            bench.stat(storage.url("x"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert bench.stat(storage.url("x")).size == 1
+
+
 # -- storing -----------------------------------------------------------------------------------------------------------
 
 
@@ -173,11 +187,14 @@ def test_an_upload_that_is_cut_has_no_final_name(bench_with, storage):
     assert storage.get("x") is None
 
 
-def test_an_upload_whose_process_dies_has_no_final_name(bench, storage):
+def test_what_an_upload_leaves_whose_process_dies_is_removed_by_the_storage(bench, storage, caplog):
     half = at_half(lambda: [os.kill(pid, signal.SIGKILL) for pid in our_workers()])
-    with pytest.raises(TransientError, match="by signal 9"):
+    with pytest.raises(TransientError, match="signal 9"):
         bench.store(storage.url("x"), LARGE, progress=half)
     assert storage.get("x") is None
+    assert ".x.part-" in caplog.text
+    storage.server.await_log(rf"Unpersisting.*/{storage.folder.name}/\.x\.part-")
+    assert not storage.names()
 
 
 def test_bytes_that_the_storage_damages_are_noticed(bench, storage):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 
 from pilot_core.testing import StagerKit
+from pilot_core.testing.kits.stager_base import FILE, MIDWAY, Bench, check_result, data_of
 from pilot_core.testing.servers.wire import Wire
-from pilot_core.testing.servers.xrootd import XrootdServer, XrootdStorage
+from pilot_core.testing.servers.xrootd import XrootdServer, XrootdStorage, XrootdTls
+from pilot_core.testing.tls import TestAuthority
 
 _NUMBERS = itertools.count()
 _AFTER = 3_000_000
@@ -25,11 +28,11 @@ class TroubledStorage(XrootdStorage):
 
     def stall(self, name: str, data: bytes) -> None:
         """Have a file of which only a part ever arrives."""
-        self._behind(name, data, "stall")
+        self.behind(name, data, "stall")
 
     def cut(self, name: str, data: bytes) -> None:
         """Have a file of which a part arrives before the connection ends."""
-        self._behind(name, data, "cut")
+        self.behind(name, data, "cut")
 
     def refuse(self) -> None:
         """From now on the server lets nobody do anything."""
@@ -40,7 +43,8 @@ class TroubledStorage(XrootdStorage):
         self.server.more = ("ofs.authorize 1", f"acc.authdb {rules}")
         self.server.start()
 
-    def _behind(self, name: str, data: bytes, then: str) -> None:
+    def behind(self, name: str, data: bytes, then: str) -> None:
+        """Have a file behind a wire that does something in its midst."""
         self.put(name, data)
         wire = Wire(self.server.port, after=_AFTER, then=then)
         self.wires.append(wire)
@@ -54,9 +58,11 @@ def shared_server() -> Iterator[XrootdServer]:
         yield server
 
 
-@pytest.mark.needs("bin:xrootd", "module:XRootD")
+@pytest.mark.needs("bin:xrootd", "module:XRootD", "module:cryptography")
 class TestXrootd(StagerKit):
     """The kit's clauses, run on `stager.xrootd`."""
+
+    capabilities: ClassVar = {**StagerKit.capabilities, "resume": ("test_a_download_that_breaks_off_goes_on",)}
 
     @pytest.fixture
     def plugin(self) -> str:
@@ -64,13 +70,55 @@ class TestXrootd(StagerKit):
         return "stager.xrootd"
 
     @pytest.fixture
-    def storage(self, shared_server: XrootdServer) -> Iterator[TroubledStorage]:
+    def server(self, shared_server: XrootdServer) -> XrootdServer:
+        """The server whose storage it is."""
+        return shared_server
+
+    @pytest.fixture
+    def storage(self, server: XrootdServer) -> Iterator[TroubledStorage]:
         """A folder of its own for each clause, and the server as it should be afterwards."""
-        storage = TroubledStorage(shared_server, f"clause-{next(_NUMBERS)}")
+        storage = TroubledStorage(server, f"clause-{next(_NUMBERS)}")
         yield storage
         for wire in storage.wires:
             wire.close()
-        if shared_server.more or not shared_server.running:
-            shared_server.stop()
-            shared_server.more = ()
-            shared_server.start()
+        if server.more or not server.running:
+            server.stop()
+            server.more = ()
+            server.start()
+
+    def test_a_download_that_breaks_off_goes_on(self, stage_in: Bench, storage: TroubledStorage) -> None:
+        """A fetch whose connection is cut in its midst goes on where it ended: nothing is moved twice."""
+        data = data_of(MIDWAY)
+        storage.behind(FILE, data, "break")
+        told: list[int] = []
+        check_result(stage_in.fetch(progress=told.append), data, "a fetch that was cut")
+        assert storage.wires[0].connections >= 2, "it was not cut"
+        assert told == sorted(told), "it began afresh"
+        assert storage.wires[0].received < MIDWAY * 1.8, f"{storage.wires[0].received} bytes were sent for {MIDWAY}"
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> TestAuthority:
+    """An authority for servers and users."""
+    return TestAuthority(tmp_path_factory.mktemp("grid"), rsa=True)
+
+
+@pytest.fixture(scope="module")
+def secured_server(grid: TestAuthority) -> Iterator[XrootdServer]:
+    """A server with TLS to which users log in with their proxies."""
+    with XrootdServer(tls=XrootdTls.of(grid), login="gsi") as server:
+        yield server
+
+
+class TestXrootdOverTls(TestXrootd):
+    """The same over TLS, with a login by X.509 proxy."""
+
+    @pytest.fixture
+    def server(self, secured_server: XrootdServer) -> XrootdServer:
+        """The server whose storage it is."""
+        return secured_server
+
+    @pytest.fixture
+    def settings(self, grid: TestAuthority) -> dict[str, object]:
+        """Whom to trust, and who the pilot is."""
+        return {"ca_dir": grid.folder_of_authorities(), "x509_proxy": grid.proxy()}

@@ -307,6 +307,91 @@ class Writing(Database):
         (self.work / "registered.json").write_text(repr(files))
 
 
+def naming(change):
+    """Return a catalogue whose places to write to are changed."""
+
+    class NamingOther(Database):
+        def destinations(self, rse, files, **limits):
+            return change(rse, files, lambda some: super(NamingOther, self).destinations(rse, some, **limits))
+
+    return NamingOther
+
+
+class MadeUp(Database):
+    def destinations(self, rse, files, **limits):
+        try:
+            return super().destinations(rse, files, **limits)
+        except RequestRefused:
+            return {file.lfn: [self.place(rse, "davs://guess.example.org", file)] for file in files}
+
+
+class PlacesRegardless(Database):
+    def destinations(self, rse, files, *, cancel, deadline):
+        from pilot_core import CancelToken
+
+        return super().destinations(rse, files, cancel=CancelToken(), deadline=deadline)
+
+
+class PlacesAnyTime(Database):
+    def destinations(self, rse, files, *, cancel, deadline):
+        return super().destinations(rse, files, cancel=cancel, deadline=Deadline.after(deadline.clock, 60))
+
+
+class OnePlace(Database):
+    def place(self, rse, prefix, file):
+        return super().place(rse, prefix, replace(file, lfn="file"))
+
+
+class SeenEmpty(Database):
+    def seen_from(self, queue):
+        seen = super().seen_from(queue)
+        seen.replicas = lambda files, **_: {file.lfn: () for file in files}
+        return seen
+
+
+class SeenLess:
+    """What a queue sees of a catalogue that forgets most of itself."""
+
+    def __init__(self, whole):
+        self.replicas, self.register = whole.replicas, whole.register
+        self.seen_from = whole.seen_from
+
+
+class SeenPoor(Database):
+    def seen_from(self, queue):
+        return SeenLess(super().seen_from(queue))
+
+
+class Telling(Database):
+    def attempted(self, job, attempt):
+        with self.connected(CancelTokenAlways(), Deadline.after(self.clock, 60)) as connection:
+            connection.execute("insert into files values ('trace', ?, '', 0, '')", (attempt.lfn,))
+
+    def __init__(self, settings, context):
+        super().__init__(settings, context)
+        self.clock = context.clock
+
+
+class CancelTokenAlways:
+    def raise_if_cancelled(self):
+        pass
+
+
+class Choosy(Database):
+    def attempted(self, job, attempt):
+        self.log.info("scope %s", next(each.scope for each in job.files_out if each.lfn == attempt.lfn))
+
+
+class Unsettled(Database):
+    def settle(self, *, cancel, deadline):
+        threading.Event().wait()
+
+
+class SettledLate(Database):
+    def settle(self, *, cancel, deadline):
+        deadline.wait()
+
+
 def backwards(_, found):
     return {lfn: tuple(reversed(replicas)) for lfn, replicas in found.items()}
 
@@ -328,6 +413,9 @@ AGAIN = ("test_registering_again_changes_nothing",)
 OTHER = ("test_another_file_is_not_overwritten",)
 DOWN = ("test_a_catalogue_that_does_not_answer_is_told",)
 CLEAN = ("test_it_leaves_nothing_behind",)
+PLACES = ("test_places_to_write_to_are_named",)
+ENDS = ("test_the_question_for_places_ends_as_any",)
+HEARD = ("test_no_job_waits_for_what_it_tells_of_transfers",)
 EXACT = "where scope = ? and lfn = ? order by position"
 
 CATALOGS = {
@@ -432,6 +520,33 @@ CATALOGS = {
         NotIgnored,
         ("test_many_may_ask_at_once",),
     ),
+    "places-first-only": ("only the first file has a place", naming(lambda _, f, ask: ask(f[:1])), PLACES),
+    "places-many-dropped": ("of many files only twenty have places", naming(lambda _, f, ask: ask(f[:20])), PLACES),
+    "places-rse-lost": (
+        "a place has no storage",
+        naming(lambda _, f, ask: {n: [replace(each, rse="") for each in r] for n, r in ask(f).items()}),
+        PLACES,
+    ),
+    "places-none": ("files have no place", naming(lambda _, f, ask: {n: [] for n in ask(f)}), PLACES),
+    "places-by-did": (
+        "places are told by scope and name",
+        naming(lambda _, f, ask: {f"x:{n}": r for n, r in ask(f).items()}),
+        PLACES,
+    ),
+    "places-one-for-all": ("all files have one place", OnePlace, PLACES),
+    "places-made-up": (
+        "places are made up on an unknown storage",
+        MadeUp,
+        ("test_a_storage_that_is_not_known_is_refused",),
+    ),
+    "places-cancel-ignored": ("cancellation is not heeded", PlacesRegardless, ENDS),
+    "places-deadline-ignored": ("the deadline is not heeded", PlacesAnyTime, ENDS),
+    "seen-empty": ("seen from a queue there are no replicas", SeenEmpty, ("test_it_is_seen_from_a_queue",)),
+    "seen-poor": ("seen from a queue it names no places", SeenPoor, ("test_it_is_seen_from_a_queue",)),
+    "transfers-in-the-way": ("a job waits for what is told of transfers", Telling, HEARD),
+    "transfers-choosy": ("a transfer of an unknown file is an error", Choosy, HEARD),
+    "settle-for-ever": ("it settles never", Unsettled, HEARD),
+    "settle-cancel-ignored": ("it settles though cancelled", SettledLate, HEARD),
     "descriptor-kept": ("a descriptor stays open", Leaking, CLEAN),
     "file-written": ("a file is written into the work directory", Writing, CLEAN),
 }

@@ -43,6 +43,11 @@ class DatabaseServer(CatalogServer):
         names = ("scope", "lfn", "guid", "size", "checksum", "url", "rse")
         return [Registered(**dict(zip(names, row, strict=True))) for row in rows]
 
+    def storage(self, rse, url):
+        with contextlib.closing(self.connect()) as connection, connection:
+            connection.execute("insert or replace into storages values (?, ?)", (rse, url))
+        return True
+
     def break_down(self):
         self.lock = sqlite3.connect(self.file)
         self.lock.execute("begin exclusive")

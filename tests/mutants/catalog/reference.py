@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pilot_core import CommunicationError, Provider, Replica, RequestRefused, ho
 SCHEMA = """
 create table if not exists replicas (scope, lfn, position, url, rse, primary key (scope, lfn, position));
 create table if not exists files (scope, lfn, guid, size, checksum, primary key (scope, lfn));
+create table if not exists storages (rse primary key, url);
 """
 AT_ONCE = 200
 """Files of one question to the database."""
@@ -28,6 +30,7 @@ class Database:
     def __init__(self, settings, context):
         self.file = settings.file
         self.log = context.log
+        self.site = ""
 
     def replicas(self, files, *, cancel, deadline):
         found = {file.lfn: () for file in files}
@@ -74,6 +77,29 @@ class Database:
         ]:
             last = connection.execute("select count(*) from replicas where scope = ? and lfn = ?", here).fetchone()[0]
             connection.execute("insert into replicas values (?, ?, ?, ?, ?)", (*here, last, file.surl, file.rse))
+
+    def seen_from(self, queue):
+        seen = copy.copy(self)
+        seen.site = queue.site
+        return seen
+
+    def destinations(self, rse, files, *, cancel, deadline):
+        if not files:
+            return {}
+        with self.connected(cancel, deadline) as connection:
+            row = connection.execute("select url from storages where rse = ?", (rse,)).fetchone()
+        if row is None:
+            raise RequestRefused(f"{self.file}: there is no storage {rse}")
+        return {file.lfn: [self.place(rse, row[0], file)] for file in files}
+
+    def place(self, rse, prefix, file):
+        return Replica(url=f"{prefix}/{file.scope}/{file.lfn}", rse=rse, domain="lan" if self.site else "")
+
+    def attempted(self, job, attempt):
+        self.log.info("job %d: %s %s", job.id, attempt.lfn, attempt.outcome)
+
+    def settle(self, *, cancel, deadline):
+        pass
 
     @contextlib.contextmanager
     def connected(self, cancel, deadline):

@@ -82,6 +82,10 @@ class Plugin:
         self.log.info("%s %s: %s", attempt.activity, attempt.lfn, attempt.outcome)
 
     @hookimpl
+    def pilot_transfer_progress(self, progress):
+        self.log.info("%s: %d of %d files", progress.activity, progress.files_done, progress.files)
+
+    @hookimpl
     def pilot_heartbeat(self, update, answer):
         return self.heard(update, answer)
 

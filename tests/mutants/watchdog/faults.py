@@ -180,6 +180,19 @@ class HandlePid(SizeWatchdog):
         return super().check(watched)
 
 
+class RootTrusted(SizeWatchdog):
+    def check(self, watched):
+        Path(f"/proc/{watched.process[0]}/stat").read_bytes()
+        return super().check(watched)
+
+
+class NobodyIsBeyond(SizeWatchdog):
+    def check(self, watched):
+        if not watched.processes.below and watched.job_dir.is_dir() and watched.process is not None:
+            return Violation(error_code=1150, message="0 processes, limit 1")
+        return super().check(watched)
+
+
 class Living(SizeWatchdog):
     def check(self, watched):
         next(entry for entry in Path("/proc").iterdir() if self.in_job(entry, watched))
@@ -291,6 +304,7 @@ GONE = ("test_a_directory_that_is_gone_is_no_error",)
 TRAPS = ("test_a_hostile_directory_is_no_trap",)
 ENDED = ("test_a_payload_that_has_ended_is_no_error",)
 HANDLE = ("test_a_handle_that_says_nothing_is_no_error",)
+ELSEWHERE = ("test_processes_elsewhere_are_no_error",)
 LOOKS = ("test_it_only_looks",)
 CLEAN = ("test_it_is_quick_and_leaves_nothing_behind",)
 
@@ -321,6 +335,8 @@ DOGS = {
     "pilot-secrets-logged": ("the pilot's secrets are logged", RootLogger, WITHIN),
     "handle-trusted": ("a handle without a directory is an error", Handle, HANDLE),
     "pid-trusted": ("a handle without a process is an error", HandlePid, HANDLE),
+    "root-trusted": ("a payload without a process is an error", RootTrusted, ELSEWHERE),
+    "nobody-is-beyond": ("a payload whose processes cannot be seen is beyond", NobodyIsBeyond, ELSEWHERE),
     "ended-is-an-error": ("a payload that has ended is an error", Living, ENDED),
     "gone-is-beyond": ("a directory that is gone is a violation", GoneIsBeyond, GONE),
     "killing": ("it ends the payload itself", Killing, LOOKS),

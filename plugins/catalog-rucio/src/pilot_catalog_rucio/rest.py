@@ -32,7 +32,7 @@ __all__ = ["STREAM", "Call", "Rest", "Session"]
 T = TypeVar("T")
 STREAM = "application/x-json-stream"
 """One JSON object a line."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 15.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 """Seconds between two tries, at most: twice as long each time."""
 
 

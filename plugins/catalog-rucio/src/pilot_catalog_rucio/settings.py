@@ -39,7 +39,7 @@ class Settings:
     attach: bool = setting(False, help="put registered outputs into the datasets that the job names")
     traces: bool = setting(False, help="tell Rucio of every attempt to move a file")
     traces_url: str = setting("", help="where traces go; empty = URL/traces/", metavar="URL")
-    tries: int = setting(4, help="how often a server that does not answer well is asked", minimum=1)
+    tries: int = setting(6, help="how often a server that does not answer well is asked", minimum=1)
     timeout: float = setting(60.0, help="seconds that the server may stay silent", minimum=0.001)
 
 

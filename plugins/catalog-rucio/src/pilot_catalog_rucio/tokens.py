@@ -66,13 +66,15 @@ class Tokens:
 
     def _login(self, cancel: CancelToken, deadline: Deadline) -> _Token:
         """Get a token for a password or a certificate."""
-        headers, certificate, path = dict(self._headers), None, "auth/x509"
+        headers, certificate = dict(self._headers), None
         if self._settings.username and self._settings.password_file:
             path = "auth/userpass"
             headers["X-Rucio-Username"] = self._settings.username
             headers["X-Rucio-Password"] = _secret_in(self._settings.password_file, "password_file")
         else:
             certificate = self._certificate(cancel, deadline)
+            # as Rucio's own client: a server may want to let in proxies at one of the two only
+            path = "auth/x509_proxy" if certificate.cert_file == certificate.key_file else "auth/x509"
         base = (self._settings.auth_url or self._settings.url).rstrip("/")
         what = f"login at {base}"
         request = WebRequest(method="GET", url=f"{base}/{path}", headers=headers, certificate=certificate, what=what)

@@ -2,11 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, strategies
 from pilot_devserver.web.exchanges import ExchangeLog
-from pilot_devserver.web.timeline import Event, draw, events_of, listed
+from pilot_devserver.web.timeline import Event, draw, events_of, listed, transfers_of
 
 from pilot_core.api.server import JobRecord, ServerRequest, ServerResponse
 from pilot_core.testing.clock import FakeClock
@@ -61,6 +62,49 @@ def test_an_update_whose_exchange_is_not_kept_any_more_is_still_one(log):
     update(log, "running")
     found = [event for event in events_of(job([(990.0, "sent")], [995.0, 1000.0]), log.all()) if event.lane == "update"]
     assert [(event.time, event.link) for event in found] == [(995.0, ""), (1000.0, "/exchanges/1")]
+
+
+ATTEMPT = {
+    "activity": "read",
+    "lfn": "in.root",
+    "rse": "DISK",
+    "backend": "http",
+    "started": 1001.0,
+    "seconds": 0.25,
+    "bytes": 4097,
+    "outcome": "ok",
+    "error": "",
+}
+
+
+def test_the_pilots_transfers_are_events_and_are_drawn():
+    failed = {**ATTEMPT, "rse": "", "started": 1000.5, "outcome": "AuthError", "error": "secret expired"}
+    metadata = json.dumps({"pilot": {"attempts": [failed, ATTEMPT]}})
+    record = replace(job([(1000.0, "sent"), (1002.0, "finished")]), metadata=metadata)
+    events = events_of(record, [], lambda text: text.replace("secret", "***"))
+    found = [(event.time, event.text, event.bad) for event in events if event.lane == "transfer"]
+    assert found == [
+        (1000.5, "read in.root from no RSE by http: AuthError: *** expired", True),
+        (1001.0, "read in.root from DISK by http: 4097 bytes in 0.25 s", False),
+    ]
+    drawing = draw(events, 1003.0)
+    assert drawing.count("mark transfer") == 2
+    assert drawing.count("mark transfer bad") == 1
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        *("", "x", "[]", "{}", "null", '{"pilot": 3}', '{"pilot": {"attempts": {"a": 1}}}', "[" * 100_000),
+        *(
+            json.dumps({"pilot": {"attempts": [{**ATTEMPT, **wrong}]}})
+            for wrong in ({"started": None}, {"started": "x"}, {"seconds": -1}, {"seconds": float("inf")})
+        ),
+        json.dumps({"pilot": {"attempts": [3, None, "x"]}}),
+    ],
+)
+def test_metadata_of_whatever_kind_breaks_no_timeline(metadata):
+    assert transfers_of(metadata) == []
 
 
 def test_it_begins_when_the_job_was_handed_out_unless_the_whole_is_wanted():

@@ -97,6 +97,7 @@ class Download:
         if not self._resumes or not known or incoming.received == cut_at:
             raise error
         self._resumes -= 1
+        self._storage.log.info("%s; going on at byte %d", error, incoming.received)
         return self._answer(incoming.received)
 
     def _take(self, answer: WebAnswer, incoming: Incoming) -> None:

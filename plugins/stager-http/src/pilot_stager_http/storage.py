@@ -56,6 +56,7 @@ class Storage:
         """Prepare; raises `ValueError` for a proxy that is no URL of one."""
         own = settings.ca_file is not None or settings.ca_dir is not None
         proxy = {"none": "", "": context.proxy}.get(settings.proxy, settings.proxy)
+        self.log = context.log
         self._clock = context.clock
         self._credentials = Credentials(settings, context)
         self._insecure_redirects = settings.insecure_redirects
@@ -94,7 +95,7 @@ class Storage:
         """Ask in one place; a second time if the token that it refuses was renewed meanwhile."""
         token = self._credentials.token(secure=address.secure) if trusted else ""
         answer = self._sent_with(question, address, limits, token, trusted=trusted)
-        if answer.status == 401 and token and token != (newer := self._credentials.token(secure=address.secure)):
+        if answer.status in {401, 403} and token and token != (newer := self._credentials.token(secure=address.secure)):
             answer.close()
             answer = self._sent_with(question, address, limits, newer, trusted=trusted)
         return answer

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pilot_core import (
-    AuthError,
     Cancelled,
     CancelToken,
     ChecksumMismatch,
@@ -44,6 +42,7 @@ CLEANING_AT_ONCE = 0.5
 _MADE = frozenset({200, 201, 202, 204})
 _REFUSED = frozenset({400, 401, 403, 404, 405, 409, 411, 412, 413, 417, 501})
 """Statuses with which a storage refuses a PUT before it has taken anything."""
+_GONE = frozenset({200, 202, 204, 404, 410})
 _CODES = {"adler32": PilotErrorCode.PUTADMISMATCH, "md5": PilotErrorCode.PUTMD5MISMATCH}
 
 
@@ -112,7 +111,8 @@ class Upload:
 
         def blocks() -> Iterator[memoryview]:
             self._begun = True
-            return outgoing.blocks()
+            yield from outgoing.blocks()
+            outgoing.finish()  # the storage does not get the whole of what is not right
 
         question = Question(
             method="PUT",
@@ -210,5 +210,9 @@ class Upload:
         seconds = CLEANING_AT_ONCE if called_off else CLEANING
         limits = Limits(CancelToken(), Deadline.after(self._clock, seconds))
         question = Question(method="DELETE", file=self._file, address=self._target, writing=True)
-        with suppress(TransferError, AuthError, Cancelled), self._storage.ask(question, limits):
-            pass
+        try:
+            with self._storage.ask(question, limits) as answer:
+                if answer.status not in _GONE:
+                    raise self._storage.refusal(question, answer)
+        except HandledError as trouble:
+            self._storage.log.warning("%s: may be left on the storage, in part: %s", self._target, trouble)

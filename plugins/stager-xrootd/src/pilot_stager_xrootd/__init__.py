@@ -15,7 +15,9 @@ __all__ = ["KIT_OPT_OUTS", "pilot_stagein", "pilot_stageout"]
 
 NAME = "xrootd"
 SCHEMES = frozenset({"root", "roots", "xroot", "xroots"})
-CAPABILITIES = frozenset(f"checksum:{name}" for name in ("adler32", "md5", "sha1", "sha256", "sha512"))
+CAPABILITIES = frozenset(
+    {*(f"checksum:{name}" for name in ("adler32", "md5", "sha1", "sha256", "sha512")), "resume"},
+)
 REQUIRES = ("module:XRootD",)
 
 _QUESTION_MARK = (

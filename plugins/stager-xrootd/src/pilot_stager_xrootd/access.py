@@ -53,6 +53,10 @@ def access(settings: Settings, context: Context, *, cancel: CancelToken, deadlin
         "LANG": "C.UTF-8",
         "PATH": os.defpath,
         "HOME": str(context.work_dir),
+        # blocks are as large as those that the C library gives back to the system each time, to fault them in anew
+        "MALLOC_ARENA_MAX": "1",
+        "MALLOC_MMAP_THRESHOLD_": "33554432",
+        "MALLOC_TRIM_THRESHOLD_": "268435456",
         "XRD_APPNAME": "pilot-core",
         "XRD_CONNECTIONRETRY": "1",
         # the client itself sets it to 1 for the rest of its life once TLS has failed; what the environment says stays
@@ -63,7 +67,7 @@ def access(settings: Settings, context: Context, *, cancel: CancelToken, deadlin
         "XRD_STREAMTIMEOUT": str(settings.stall_timeout),
         "XRD_TIMEOUTRESOLUTION": "1",
         "XrdSecPROTOCOL": ",".join(names),
-        **_authorities(settings),
+        **_authorities(settings, context),
     }
     if proxy is not None:
         environment["X509_USER_PROXY"] = str(proxy.absolute())
@@ -95,13 +99,17 @@ def _pilots_proxy(context: Context, *, cancel: CancelToken, deadline: Deadline) 
     return None, ""  # the token is for the PanDA server alone
 
 
-def _authorities(settings: Settings) -> dict[str, str]:
-    """Return where the authorities are."""
-    if settings.ca_file is not None:
-        folder = settings.ca_dir or (USUAL_AUTHORITIES if USUAL_AUTHORITIES.is_dir() else None)
-        told = {"X509_CERT_FILE": str(settings.ca_file.absolute())}
-        return told if folder is None else {**told, "X509_CERT_DIR": str(folder.absolute())}
-    return {"X509_CERT_DIR": str((settings.ca_dir or USUAL_AUTHORITIES).absolute())}
+def _authorities(settings: Settings, context: Context) -> dict[str, str]:
+    """Return where the authorities are: what the site says, else what grids have, else the pilot's own."""
+    folder, file = settings.ca_dir, settings.ca_file
+    if folder is None and USUAL_AUTHORITIES.is_dir():
+        folder = USUAL_AUTHORITIES
+    if folder is None and file is None:
+        file = context.ca_file
+    if folder is None and file is None:
+        folder = USUAL_AUTHORITIES  # so that the message names it
+    told = {"X509_CERT_DIR": folder, "X509_CERT_FILE": file}
+    return {name: str(path.absolute()) for name, path in told.items() if path is not None}
 
 
 def _look(path: Path, setting: str) -> None:

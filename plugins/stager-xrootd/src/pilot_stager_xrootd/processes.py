@@ -103,10 +103,13 @@ class WorkerProcess:
         self._end()
 
     def _gone(self) -> TransientError:
-        """Return the error for a worker that has ended by itself: XRootD's client crashes on some credentials."""
+        """Return the error for a worker that has ended by itself."""
         ended = os.waitid(os.P_PIDFD, self._process, os.WEXITED | os.WNOWAIT)
-        how = f"by signal {ended.si_status}" if ended and ended.si_code != os.CLD_EXITED else "by itself"
-        return TransientError(f"the process that talks to the storage has ended {how}: XRootD's client has a bug there")
+        number = ended.si_status if ended and ended.si_code != os.CLD_EXITED else 0
+        why = (
+            "somebody killed it, perhaps for want of memory" if number == signal.SIGKILL else "XRootD's client crashed"
+        )
+        return TransientError(f"the process that talks to the storage has ended (signal {number}): {why}")
 
 
 class Workers:
@@ -117,7 +120,10 @@ class Workers:
         self._idle: list[WorkerProcess] = []
 
     def take(self, environment: Mapping[str, str]) -> WorkerProcess:
-        """Return a worker with this very environment; those with another one are ended: credentials were renewed."""
+        """Return a worker with this very environment; those with another one are ended: credentials were renewed.
+
+        Raises `BackendUnavailable` without the client library, `TransientError` if there is no room for a process.
+        """
         old: list[WorkerProcess] = []
         found: WorkerProcess | None = None
         with self._lock:
@@ -127,7 +133,10 @@ class Workers:
                 found = self._idle.pop()
         for worker in old:
             worker.kill()
-        return found or WorkerProcess(environment)
+        try:
+            return found or WorkerProcess(environment)
+        except OSError as error:
+            raise TransientError(f"no process to talk to the storage can be started: {error.strerror}") from None
 
     def give_back(self, worker: WorkerProcess) -> None:
         """Keep a worker that has nothing left to do for the next file."""

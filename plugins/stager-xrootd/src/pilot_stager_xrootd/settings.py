@@ -26,10 +26,10 @@ class Settings:
     )
     ca_dir: Path | None = setting(
         None,
-        help="directory of the authorities to trust, named by hash; unset = /etc/grid-security/certificates",
+        help="folder of the authorities to trust, named by hash; unset = /etc/grid-security/certificates, if there",
     )
     ca_file: Path | None = setting(
-        None, help="PEM file with certificate authorities to trust for TLS, in the place of the directory"
+        None, help="PEM file with authorities to trust for TLS besides; without any folder, by itself the pilot's own"
     )
     connect_timeout: int = setting(20, help="seconds to wait for a connection", metavar="S", minimum=1)
     stall_timeout: int = setting(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,8 @@ from pilot_stager_xrootd.trouble import TLS_FAILED, Trouble, handled
 from pilot_stager_xrootd.worker import BLOCK, SLOTS
 
 if TYPE_CHECKING:
+    import logging
+
     from pilot_core import CancelToken, Context, FetchRequest, StoreRequest
     from pilot_core.api.checksums import Checksum
     from pilot_core.api.local_files import Place
@@ -113,7 +115,7 @@ class XrootdStager:
         call = self._call(request.url, OUTPUT, cancel, deadline, absent=False)
         with Outgoing(request, cancel=cancel, deadline=deadline) as outgoing:
             call.check()
-            upload = _Upload(call, outgoing, self._settings, self._log.debug)
+            upload = _Upload(call, outgoing, self._settings, self._log)
             with self._worker(call) as worker:
                 found = upload.run(worker, overwrite=request.overwrite)
             return TransferResult(size=outgoing.size, checksum=str(found), url=request.url)
@@ -207,19 +209,27 @@ class _Download:
         self.server = message["server"]
         incoming.expect(message["size"])
         try:
-            while "end" not in (message := _hear(worker, call)):
-                incoming.write(worker.slot(message["block"], message["length"]))
-                worker.say(free=message["block"])
+            self._take(worker, message)
         except Trouble as trouble:
             raise trouble.amid() from None
         if incoming.received != found[0]:
             raise SizeMismatch(f"{call.what}: {incoming.received} bytes came of {found[0]}")
 
+    def _take(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
+        """Take blocks until the end."""
+        while True:
+            if "block" in message:
+                self._incoming.write(worker.slot(message["block"], message["length"]))
+            if "end" in message:
+                return
+            worker.say(free=message["block"])
+            message = _hear(worker, self._call)
+
 
 class _Upload:
     """A file on its way out: under a name of its own beside the final one, verified there, and then renamed."""
 
-    def __init__(self, call: _Call, outgoing: Outgoing, settings: Settings, log: Callable[..., None]) -> None:
+    def __init__(self, call: _Call, outgoing: Outgoing, settings: Settings, log: logging.Logger) -> None:
         self._call = call
         self._outgoing = outgoing
         self._settings = settings
@@ -299,12 +309,12 @@ class _Upload:
     def _verify(self, message: dict[str, Any], sent: Checksum) -> None:
         """Compare what the storage has with what was sent."""
         what, size = self._call.what, self._outgoing.size
-        if message["stored"] != size:
+        if message["stored"] not in {None, size}:
             raise SizeMismatch(f"{what}: {size} bytes were sent, and the storage has {message['stored']}")
         told = _told(message["checksum"])
         if told is None or told.name != sent.name:
             if self._settings.verify_stored:
-                self._log("%s: the storage knows no %s of it; its size is right", what, sent.name)
+                self._log.debug("%s: the storage knows no %s of it; its size is right", what, sent.name)
         elif told != sent:
             codes = {"adler32": PilotErrorCode.PUTADMISMATCH, "md5": PilotErrorCode.PUTMD5MISMATCH}
             raise ChecksumMismatch(
@@ -322,7 +332,10 @@ class _Upload:
                 if message and not {"free", "opened"} & set(message):
                     return
         except (Trouble, HandledError) as error:
-            self._log("%s: %s", self._part.path, error)
+            self._log.debug("%s: %s", self._part.path, error)
+        self._log.warning(
+            "%s: the part %s stays until the storage removes it itself", self._call.what, shown_url(self._part.path)
+        )
 
     def _exists(self) -> TransferError:
         return TransferError(f"{self._call.what}: is there already", error_code=self._call.place.failed)

@@ -132,7 +132,7 @@ def job_view(
     whole: bool = False,
 ) -> View:
     """Return one job; `now` is the server's wall time, `whole` draws the timeline from the submission on."""
-    events = events_of(job, exchanges)
+    events = events_of(job, exchanges, concealer.text)
     start = job.history[0][0] if job.history else now
     name = concealer.text(str(job.description.get("jobName", "")))
     main = join(

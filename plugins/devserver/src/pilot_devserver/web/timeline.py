@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pilot_core.api.staging import REMOTE_IO
 from pilot_devserver.web.layout import clock_time, duration, pill, table
 from pilot_devserver.web.markup import Markup, element, join
 
@@ -13,15 +16,29 @@ if TYPE_CHECKING:
     from pilot_core.api.server import JobRecord
     from pilot_devserver.web.exchanges import Exchange
 
-__all__ = ["Event", "draw", "events_of", "listed"]
+__all__ = ["Event", "draw", "events_of", "listed", "transfers_of"]
 
 FINAL = frozenset({"finished", "failed", "cancelled"})
 _WIDTH, _LEFT, _RIGHT = 1000, 92, 12
-_LANES = (("state", 16, 30), ("update", 62, 20), ("command", 98, 20), ("exchange", 134, 20), ("fault", 170, 20))
+_LANES = (
+    ("state", 16, 30),
+    ("update", 62, 20),
+    ("command", 98, 20),
+    ("exchange", 134, 20),
+    ("fault", 170, 20),
+    ("transfer", 206, 20),
+)
 """Name, top and height of each lane."""
-_NAMES = {"state": "state", "update": "updates", "command": "commands", "exchange": "exchanges", "fault": "faults"}
-_BOTTOM = 202
-_HEIGHT = 226
+_NAMES = {
+    "state": "state",
+    "update": "updates",
+    "command": "commands",
+    "exchange": "exchanges",
+    "fault": "faults",
+    "transfer": "transfers",
+}
+_BOTTOM = 238
+_HEIGHT = 262
 _MOST_MARKS = 400
 _STEPS = (
     0.001,
@@ -55,7 +72,7 @@ class Event:
 
     time: float
     lane: str
-    """state, update, command, exchange or fault."""
+    """state, update, command, exchange, fault or transfer."""
     text: str
     state: str = ""
     """The job's state, in the lanes `state` and `update`."""
@@ -64,9 +81,10 @@ class Event:
     bad: bool = False
 
 
-def events_of(job: JobRecord, exchanges: Sequence[Exchange]) -> list[Event]:
-    """Return everything that is known to have happened to a job, in order."""
+def events_of(job: JobRecord, exchanges: Sequence[Exchange], conceal: Callable[[str], str] = str) -> list[Event]:
+    """Return everything that is known to have happened to a job, in order; `conceal` takes secrets out of texts."""
     events = [Event(time, "state", f"the job is {status}", state=status) for time, status in job.history]
+    events += transfers_of(job.metadata, conceal)
     told = [exchange for exchange in exchanges if exchange.reported]
     for exchange in exchanges:
         link = f"/exchanges/{exchange.number}"
@@ -89,6 +107,34 @@ def events_of(job: JobRecord, exchanges: Sequence[Exchange]) -> list[Event]:
             events.append(Event(beat, "update", "an update of the pilot"))
     order = {name: number for number, (name, _, _) in enumerate(_LANES)}
     return sorted(events, key=lambda event: (event.time, order[event.lane]))
+
+
+def transfers_of(metadata: str, conceal: Callable[[str], str] = str) -> list[Event]:
+    """Return the attempts to move files that pilot-core's report has in a job's metadata; anything else has none."""
+    try:
+        found = json.loads(metadata)["pilot"]["attempts"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []
+    events = (
+        [_transfer(each, conceal) for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+    )
+    return [event for event in events if event is not None]
+
+
+def _transfer(attempt: Mapping[str, Any], conceal: Callable[[str], str]) -> Event | None:
+    """Return the event of one attempt; None if its times are none."""
+    times = [attempt.get(name) for name in ("started", "seconds")]
+    if not all(isinstance(time, (int, float)) and math.isfinite(time) and time >= 0 for time in times):
+        return None
+    started, seconds = map(float, times)  # type: ignore[arg-type]
+    lfn, activity, rse, backend, outcome, error = (
+        str(attempt.get(name, "")) for name in ("lfn", "activity", "rse", "backend", "outcome", "error")
+    )
+    way = "from" if activity == "read" else "to"
+    good = outcome in {"ok", REMOTE_IO}
+    how = f"{attempt.get('bytes')} bytes in {duration(seconds)}" if good else f"{outcome}: {error}"
+    text = f"{activity} {lfn} {way} {rse or 'no RSE'} by {backend or 'nobody'}: {how}"
+    return Event(started, "transfer", conceal(text), seconds=seconds, bad=not good)
 
 
 def listed(events: Sequence[Event], start: float) -> Markup:
@@ -137,7 +183,7 @@ def draw(events: Sequence[Event], now: float, *, whole: bool = False) -> Markup:
     span = max(end - start, 0.01)
     scale = _Scale(start - 0.01 * span, end + 0.04 * span)
     shapes = [*_axis(scale, start), *_state_bars(states, scale, ended=ended)]
-    for lane in ("update", "command", "exchange", "fault"):
+    for lane in ("update", "command", "exchange", "fault", "transfer"):
         marks = [event for event in events if event.lane == lane and scale.holds(event.time)]
         shapes += [_mark(event, scale) for event in marks[-_MOST_MARKS:]]
     label = f"Timeline of {duration(span)}: {len(events)} events; the table below has the same."
@@ -216,7 +262,7 @@ def _mark(event: Event, scale: _Scale) -> Markup:
     x, title = scale.x(event.time), element("title", event.text)
     middle = top + height / 2
     shape = f"mark {event.lane}{' bad' if event.bad else ''} {event.state}".strip()
-    if event.lane == "exchange":
+    if event.lane in {"exchange", "transfer"}:
         width = round(max(scale.x(event.time + event.seconds) - x, 5), 2)
         box = element("rect", title, x=x, y=top + 3, width=width, height=height - 6, rx=2, class_=shape)
     elif event.lane == "update":

@@ -1,8 +1,8 @@
 """The stager `http` against curl, on a real nginx on loopback: one large file, many small ones, memory.
 
-    python benchmarks/http.py [--megabytes N] [--pairs N] [--files N] [--tls] [--folder DIR]
+    python benchmarks/webdav.py [--megabytes N] [--pairs N] [--files N] [--tls] [--folder DIR]
 
-It starts the server by itself (apt: nginx-light libnginx-mod-http-dav-ext; curl) with its files below `--folder`, by
+It starts the server by itself (apt: nginx-light, curl) with its files below `--folder`, by
 itself memory (/dev/shm): the wire is measured, not a disk. Medians of interleaved runs in random order, with the CPU
 seconds of the client beside them; contents are compared outside the timing. Ours computes the adler32 of what passes,
 and asks for the size of what was stored; curl verifies nothing. The server runs on the same cores. `memory` is the
