@@ -257,6 +257,7 @@ class Assembly:
             report_budget=settings.report_budget,
             last_budget=settings.last_budget,
             keep=settings.keep_job_dirs,
+            keep_outputs=settings.keep_outputs_hours * 3600.0,
             catalog=self.catalog(queue, context),
             watchdogs=self.watchdogs(queue, context),
             started=self.started,

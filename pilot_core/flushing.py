@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pilot_core.assembly import usable_work_dir
 from pilot_core.cleanup import remove_tree
 from pilot_core.past import Past
+from pilot_core.recovery import Recovery
 from pilot_core.spool import SPOOL, Flushed, Spool
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ _log = logging.getLogger("pilot_core.spool")
 
 
 def flush(assembly: Assembly, journal: PilotJournal, ending: Ending) -> Flushed:
-    """Deliver the final reports of the spool, and those that a pilot that died had ready.
+    """Deliver the final reports of the spool, and those that a pilot that died had ready; store outputs that were kept.
+
+    Outputs are those of the queue that the settings name; none without.
 
     With this pilot's credential, and the names of the pilot that took the job. Raises `HandledError`, and `OSError`
     where the journal cannot be written.
@@ -35,11 +38,19 @@ def flush(assembly: Assembly, journal: PilotJournal, ending: Ending) -> Flushed:
     credential = assembly.credential(context, cancel=ending.stop)
     spool = Spool(work_dir, journal, server)
     _gather(work_dir, journal, server, keep=settings.keep_job_dirs)
-    if not spool.files():
+    if not spool.files() and not (settings.queue and journal.keeps_outputs()):
         return Flushed()
     communicator = assembly.communicator(context, credential)
     try:
-        return spool.flush(communicator, assembly.clock, budget=settings.report_budget, cancel=ending.stop)
+        done = spool.flush(communicator, assembly.clock, budget=settings.report_budget, cancel=ending.stop)
+        if settings.queue and journal.keeps_outputs():
+            queue = assembly.queue(context, cancel=ending.stop)
+            services = assembly.services(queue, communicator, context)
+            try:
+                done.add(*Recovery(journal, services, server, ending).run(kept=True))
+            finally:
+                services.close()
+        return done
     finally:
         communicator.close()
 

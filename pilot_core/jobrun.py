@@ -17,7 +17,7 @@ from pilot_core.api.events import JobState, Outcome, TaskInfo
 from pilot_core.cleanup import remove_tree
 from pilot_core.commands import DEBUG_INTERVAL, Commands, Whereabouts
 from pilot_core.delivery import Delivery
-from pilot_core.errors import PilotErrorCode
+from pilot_core.errors import BackendUnavailable, PilotErrorCode, TransferTimeout, TransientError
 from pilot_core.heartbeat import Heartbeat
 from pilot_core.jobdir import JOURNAL, LOG, begin_anew, new_job_dir, set_aside
 from pilot_core.jobstates import NEXT_STATES, SERVER_STATES, JobOutcome
@@ -89,6 +89,8 @@ class JobRun:
         self._dir: Path | None = None
         self._journal = SteadyJournal(unwritten_journal(self._verdict, self._log))
         self._given = journal
+        self._kept = ""
+        """Why the outputs are kept for a later pilot, if they are."""
         if journal is not None:
             self._journal.begin(journal)
         self._metadata: dict[str, Any] = {}
@@ -145,7 +147,7 @@ class JobRun:
                     "job %d taken: %.300s", self.job.id, f"{self.job.transformation} {self.job.parameters}".strip()
                 )
                 self._work()
-            return self._finish(job_log)
+            return self._keep() if self._kept else self._finish(job_log)
         finally:
             # whatever ends it, nothing of it goes on
             self._heartbeat.stop(0.0)
@@ -206,7 +208,29 @@ class JobRun:
                 self._run_payload(payload_dir)
         if self._goes_on_to(Phase.STAGE_OUT):
             with self._task("stage-out", JobState.STAGE_OUT):
-                self._outputs.store_all(payload_dir, cancel=self._cancel, cleanup=self._now)
+                self._store_outputs(payload_dir)
+
+    def _store_outputs(self, payload_dir: Path) -> None:
+        """Store the outputs; where no storage takes them, they may be kept for a later pilot."""
+        try:
+            self._outputs.store_all(payload_dir, cancel=self._cancel, cleanup=self._now)
+        except (BackendUnavailable, TransientError, TransferTimeout) as error:
+            age = self._clock.wall() - self._past.kept if self._past.kept else 0.0
+            if self._given is None or age >= self._services.keep_outputs or self._cancel.cancelled:
+                raise
+            self._kept = self._services.redactor.clean(str(error))
+
+    def _keep(self) -> JobOutcome:
+        """Leave the job as it is, with its outputs, for a later pilot."""
+        self._log.error(
+            "job %d: its outputs are kept in %s, and the job goes on later: %s", self.job.id, self._dir, self._kept
+        )
+        self._journal.record("outputs-kept", reason=self._kept)
+        self._heartbeat.announce()
+        self._heartbeat.stop(HEARTBEAT_PATIENCE)
+        return JobOutcome(
+            job_id=self.job.id, state="kept", reported=False, error=self._kept, phases=self._phases, job_dir=self._dir
+        )
 
     def _goes_on_to(self, phase: Phase) -> bool:
         """Say whether a phase is to be run: the plan has it, and nothing has failed so far."""

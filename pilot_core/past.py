@@ -50,6 +50,8 @@ class Past:
     """LFNs of what is stored, and not where it belongs."""
     archives: tuple[str, ...] = ()
     """LFNs of archives that the pilot made, or began to make."""
+    kept: float | None = None
+    """Since when outputs of it are kept that no storage took: wall time."""
     report: FinalReport | None = None
     """The final report, if it was ready."""
     acknowledged: bool = False
@@ -97,6 +99,8 @@ def _read(step: Step, values: Mapping[str, Any]) -> dict[str, Any]:
         case "called-off":
             failure = Failure(task="pilot", code=int(details["code"]), message=str(details["reason"]))
             found = {"called_off": values.get("called_off") or failure}
+        case "outputs-kept":
+            found = {"kept": values.get("kept") or step.at}
         case "report-ready":
             found = {"report": FinalReport.from_json(details["report"])}
         case "report-acknowledged":

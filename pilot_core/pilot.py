@@ -127,7 +127,7 @@ class Pilot:
         """Bring to its end what pilots before this one left; returns how many jobs could not be reported."""
         if not self._assembly.recovers:
             return 0
-        unreported = Recovery(journal, services, self._server, self._ending).run()
+        _, unreported = Recovery(journal, services, self._server, self._ending).run()
         if unreported:
             return unreported
         spool = Spool(services.work_dir, journal, self._server)

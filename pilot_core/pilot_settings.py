@@ -109,6 +109,12 @@ class PilotSettings:
     stall_seconds: float = setting(
         300.0, help="seconds without a byte after which a transfer that has begun is given up", minimum=1
     )
+    keep_outputs_hours: float = setting(
+        0.0,
+        help="hours for which outputs that no storage takes are kept, for a later pilot or flush to store; "
+        "the server may give such a job up before; 0 = the job fails at once",
+        minimum=0,
+    )
     keep_job_dirs: bool = setting(False, help="keep the jobs' directories")
     log_level: str = setting(
         "info",

@@ -38,17 +38,20 @@ class Recovery:
         self._ending = ending
         self._spool = Spool(services.work_dir, journal, server)
 
-    def run(self) -> int:
-        """Take the jobs over and bring them to their end; returns how many could not be reported.
+    def run(self, *, kept: bool = False) -> tuple[int, int]:
+        """Take the jobs over and bring them to their end; returns how many were reported, and how many not.
 
-        Raises `OSError` where the journal cannot be written.
+        `kept`: only those of which outputs are kept that no storage took. Raises `OSError` where the journal cannot be
+        written.
         """
-        unreported = 0
-        for record in self._journal.take_over(self._server, self._services.queue.name):
+        reported = unreported = 0
+        for record in self._journal.take_over(self._server, self._services.queue.name, kept=kept):
             if self._ending.stop.cancelled:
                 break  # they are anybody's again at this pilot's end
-            unreported += not self._go_on(record)
-        return unreported
+            done = self._go_on(record)
+            reported += done
+            unreported += not done
+        return reported, unreported
 
     def _go_on(self, record: JobRecord) -> bool:
         """Go on with one job; says whether its report was delivered, or is no concern any more."""

@@ -41,6 +41,11 @@ class Flushed:
     delivered: int = 0
     left: int = 0
 
+    def add(self, delivered: int, left: int) -> None:
+        """Add further ones."""
+        self.delivered += delivered
+        self.left += left
+
 
 class Spool:
     """The reports of one work directory that wait."""

@@ -155,14 +155,19 @@ class PilotJournal:
         )
         return self.record_of(rows[0]["id"]) if rows else None
 
+    def keeps_outputs(self) -> bool:
+        """Say whether outputs are kept of any job."""
+        return bool(self._database.query("SELECT 1 FROM jobs WHERE state='kept' LIMIT 1"))
+
     def journal_of(self, record: JobRecord) -> JobJournal:
         """Return what records further steps of a job that is this pilot's."""
         return JobJournal(self, record.key)
 
-    def take_over(self, server: str, queue: str | None) -> list[JobRecord]:
+    def take_over(self, server: str, queue: str | None, *, kept: bool = False) -> list[JobRecord]:
         """Make the jobs of pilots that died this pilot's own, and return them.
 
-        Those of this server, and of `queue` if that is given; without it, those whose report is ready. In one
+        Those of this server, and of `queue` if that is given; without it, those whose report is ready. With `kept`
+        only those of which outputs are kept. In one
         transaction, so that of several pilots one gets a job. The first to come out is whose report only has to be
         sent, then whose payload was started first.
         """
@@ -180,7 +185,9 @@ class PilotJournal:
                     continue
                 if row["queue"] != queue and row["phase"] not in {"report", "done"}:
                     continue
-                connection.execute("UPDATE jobs SET owner=? WHERE id=?", (self._id, row["id"]))
+                if kept and row["state"] != "kept":
+                    continue
+                connection.execute("UPDATE jobs SET owner=?, state='open' WHERE id=?", (self._id, row["id"]))
                 self._step(connection, row["id"], "taken-over", {"from": row["pid"]})
                 keys.append(row["id"])
 

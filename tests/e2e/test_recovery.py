@@ -299,3 +299,49 @@ def test_a_damaged_journal_is_set_aside(site, job):
 def test_there_is_no_journal_to_tell_of(tmp_path, site):
     assert not command(site, "jobs", "--work-dir", site.folder, code=2)
     assert not command(site, "report", "1", "--work-dir", site.folder, code=2)
+
+
+def no_storage(site):
+    """Take the storage of outputs away; returns what brings it back."""
+    site.settings["storages"]["OUT"] = {"url": f"file://{site.folder}/away"}
+    site.settings["storages"]["LOGS"] = {"url": f"file://{site.storage}"}
+    site.settings["write"], site.settings["log"] = ["OUT"], ["LOGS"]
+
+    def elsewhere(spec):
+        files = (replace(file, endpoint="OUT" if file.kind == "output" else "LOGS") for file in spec.files)
+        return replace(spec, files=tuple(files))
+
+    return elsewhere
+
+
+@pytest.mark.parametrize("how", ["run", "flush"])
+def test_outputs_that_no_storage_takes_are_kept_and_stored_later(site, how):
+    elsewhere = no_storage(site)
+    job = site.script(f"echo run >> {site.folder}/runs; echo x > x.out", outputs=["x.out"], spec=elsewhere)
+    ended = site.start("--keep-outputs-hours", 1).wait()
+    assert ended.code == 4
+    assert ended.says("its outputs are kept in")
+    assert site.job(job).status == "running"
+    assert "outputs wait" in command(site, "jobs", "--work-dir", site.work)
+    (site.folder / "away").mkdir()
+    if how == "run":
+        assert site.run().code == 0
+    else:
+        assert command(site, "flush", "--config", site.write_config()) == "1 delivered, 0 left\n"
+        site.check_clean()
+    assert runs(site) == 1
+    assert site.job(job).status == "finished"
+    assert (site.folder / "away/x.out").read_text() == "x\n"
+
+
+def test_outputs_are_not_kept_for_longer_than_wanted(site):
+    elsewhere = no_storage(site)
+    job = site.script("echo x > x.out", outputs=["x.out"], spec=elsewhere)
+    assert site.start("--keep-outputs-hours", 1).wait().code == 4
+    assert site.start("--keep-outputs-hours", 1).wait().code == 4
+    assert site.job(job).status == "running"
+    later = ("-m", "pilot_core.testing.pilot", "--wall-step", "3700", "run", "--keep-outputs-hours", "1")
+    assert site.run(command=later).code == 0
+    found = site.job(job)
+    assert found.reported_state == "failed"
+    assert "stage-out" in found.fields["pilot_error_diag"]
