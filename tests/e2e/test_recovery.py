@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from e2e_processes import wait_for_process
+from pilot_devserver.store import SqliteStore
+
+from pilot_core import SystemClock
 
 OUTPUT = b"of the payload\n"
 
@@ -345,3 +348,15 @@ def test_outputs_are_not_kept_for_longer_than_wanted(site):
     found = site.job(job)
     assert found.reported_state == "failed"
     assert "stage-out" in found.fields["pilot_error_diag"]
+
+
+def test_the_job_of_a_lost_answer_is_failed_by_the_servers_watcher(own_site, own_server):
+    site = own_site
+    job = site.submit()
+    killed_at(site, "acquired:before")
+    assert site.job(job).status == "sent"
+    for minutes, found in ((29, []), (31, [job])):
+        store = SqliteStore(own_server.state.database, clock=SystemClock(wall_step=minutes * 60.0), adder_delay=0.0)
+        assert store.watch() == found
+        store.close()
+    assert site.job(job).status == "failed"
