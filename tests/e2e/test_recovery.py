@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import zipfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from e2e_processes import wait_for_process
 from pilot_devserver.store import SqliteStore
 
-from pilot_core import SystemClock
+from pilot_core import PilotErrorCode, SystemClock
 
 OUTPUT = b"of the payload\n"
 
@@ -360,3 +361,77 @@ def test_the_job_of_a_lost_answer_is_failed_by_the_servers_watcher(own_site, own
         assert store.watch() == found
         store.close()
     assert site.job(job).status == "failed"
+
+
+def test_a_job_outlives_any_number_of_pilots(site, job):
+    for where in ("state-stage-in:after", "taken-over:after", "payload-started:effect", "taken-over:effect"):
+        killed_at(site, where)
+    killed_at(site, "stored:before")
+    killed_at(site, "stored:after:2")
+    killed_at(site, "report-ready:effect")
+    assert site.run().code == 0
+    check_whole(site, job)
+
+
+@pytest.mark.parametrize("point", ["commanded", "called-off", "payload-ending"])
+def test_a_job_that_the_server_wants_killed_ends_by_the_next_pilot_too(site, point):
+    gate = site.gate()
+    site.settings["heartbeat_seconds"] = 0.2
+    job = site.script(gate.script)
+    site.server.fault("tobekilled", job=job, state="running", after=1)
+    killed_at(site, f"{point}:after")
+    pid = gate.wait()
+    if point == "commanded":  # which the server says again
+        site.server.fault("tobekilled", job=job, state="running")
+    assert site.run().code == 0
+    assert not lives(pid)
+    found = site.job(job)
+    assert found.reported_state == "failed"
+    assert found.fields["pilot_error_code"] == PilotErrorCode.PANDAKILL
+
+
+@pytest.mark.parametrize("moment", ["before", "after", "effect"])
+def test_outputs_that_were_being_removed_are_removed(site, job, moment):
+    site.settings["storages"]["NONE"] = {"url": f"file://{site.folder}/none"}
+
+    def log_nowhere(spec):
+        files = (replace(file, endpoint="NONE" if file.kind == "log" else site.rse) for file in spec.files)
+        return replace(spec, files=tuple(files))
+
+    site.settings["log"] = ["NONE"]
+    site.server.store.kill(job)
+    job = site.script(f"echo run >> {site.folder}/runs; echo x > x.out", outputs=["x.out"], spec=log_nowhere)
+    killed_at(site, f"withdrawing:{moment}")
+    assert site.run().code == 0
+    assert runs(site) == 1
+    assert site.job(job).reported_state == "failed"
+    assert not (site.storage / "x.out").exists()
+
+
+def test_a_report_that_was_being_kept_is_not_lost(own_site, own_server):
+    site, gate = own_site, own_site.gate()
+    job = site.script(gate.script)
+    pilot = site.start(
+        *("--report-budget", 1), command=("-m", "pilot_core.testing.pilot", "--kill-at", "spooled:before", "run")
+    )
+    gate.wait()
+    own_server.kill()
+    gate.open()
+    assert pilot.wait().code == -signal.SIGKILL
+    own_server.start()
+    assert site.run().code == 0
+    assert site.job(job).status == "finished"
+
+
+def test_an_archive_that_was_half_made_is_made_anew(site):
+    def zipped(spec):
+        return replace(spec, parameters=f"{spec.parameters} <ZIP_MAP>all.zip:a.root</ZIP_MAP>")
+
+    job = site.script("printf one > a.root", outputs=["a.root", "all.zip"], spec=zipped)
+    killed_at(site, "archive:after")
+    (folder,) = site.work.glob("job-*")
+    (folder / "payload/all.zip").write_bytes(b"PK half of it")
+    assert site.run().code == 0
+    assert site.job(job).status == "finished"
+    with zipfile.ZipFile(site.storage / "all.zip") as archive:
+        assert archive.read("a.root") == b"one"
