@@ -3,7 +3,7 @@
     python benchmarks/journal.py [--jobs 40] [--rounds 5] [--folder DIR]
 
 The journal lies in a new directory below `--folder` (a disk, for a number that means something), and beside it, in
-turn, on /dev/shm, where nothing waits for a disk: what that takes is the journal's own work. Milliseconds a job, the
+turn, on /dev/shm, where nothing waits for a disk: its CPU there is the journal's own work. Milliseconds a job, the
 medians of the rounds; and how long the disk takes for one flush (fdatasync of 4 kB). On a disk whose flush takes 0.2 ms
 a job then costs the journal's own work and 0.2 ms for each write that is made durable: exit code 1 beyond 3 ms.
 """
@@ -97,13 +97,12 @@ def main() -> int:
         flushes.append(flush_ms(arguments.folder))
         disk.append(milliseconds_a_job(arguments.folder, arguments.jobs))
         memory.append(milliseconds_a_job(Path("/dev/shm"), arguments.jobs))
-    own = statistics.median(total for total, _ in memory)
+    own = statistics.median(used for _, used in memory)
     promised = own + DURABLE_WRITES * FLUSH_MS
     print(f"{'':34}{'ms a job':>10}{'CPU ms':>10}")
     for name, found in ((f"on {arguments.folder.absolute()}", disk), ("on /dev/shm", memory)):
-        print(
-            f"{name[-32:]:34}{statistics.median(t for t, _ in found):10.2f}{statistics.median(c for _, c in found):10.2f}"
-        )
+        total, used = (statistics.median(column) for column in zip(*found, strict=True))
+        print(f"{name[-32:]:34}{total:10.2f}{used:10.2f}")
     print(
         f"a flush of the disk takes {statistics.median(flushes):.2f} ms; {DURABLE_WRITES} writes of a job are durable"
     )
