@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from pilot_core.api.clock import Event
@@ -32,9 +32,9 @@ def started_from(directory: Path, *, clock: Clock, cancel: CancelToken, deadline
     if not directory.is_dir():
         return None
     try:
-        with suppress(FileExistsError):
-            ControlDirectory(directory).claim()
-            return None
+        with closing(ControlDirectory(directory)) as records:
+            if records.claim_for_nobody():
+                return None
     except OSError as error:
         raise ExecutorError(f"{directory}: cannot be looked into: {error.strerror}") from None
     end = clock.monotonic() + PATIENCE
