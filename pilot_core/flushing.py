@@ -36,7 +36,7 @@ def flush(assembly: Assembly, journal: PilotJournal, ending: Ending) -> Flushed:
     server = settings.server.rstrip("/")
     context = assembly.context(usable_work_dir(settings))
     credential = assembly.credential(context, cancel=ending.stop)
-    spool = Spool(work_dir, journal, server)
+    spool = Spool(work_dir, journal, server, keep=settings.keep_job_dirs)
     _gather(work_dir, journal, server, keep=settings.keep_job_dirs)
     if not spool.files() and not (settings.queue and journal.keeps_outputs()):
         return Flushed()

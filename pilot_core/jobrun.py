@@ -187,7 +187,7 @@ class JobRun:
     def _work(self) -> None:
         """Stage in, run, stage out: what of it the plan has, as far as it goes."""
         past = self._past
-        if self._dir is None or self._verdict.failures or self._state is JobState.REPORT:
+        if self._dir is None or self._verdict.failures:
             return
         payload_dir = self._dir / "payload"
         with self._judged("pilot"):
@@ -238,8 +238,6 @@ class JobRun:
 
     def _finish(self, job_log: JobLog | None) -> JobOutcome:
         """Make and store the log, report, clean up."""
-        if self._state is JobState.REPORT:
-            return self._end(job_log)
         self._change(JobState.STAGE_OUT)
         failed = bool(self._verdict.failures)
         if failed:

@@ -59,8 +59,13 @@ class Past:
 
     @property
     def resumes_at(self) -> JobState:
-        """The state to go on in: what had not come to the payload begins anew."""
-        return self.state if self.payload_begun or self.failures else JobState.ACQUIRED
+        """The state to go on in: what had not come to the payload begins anew.
+
+        What was about to be reported is looked at once more, since a report tells more than the journal has.
+        """
+        if not (self.payload_begun or self.failures):
+            return JobState.ACQUIRED
+        return JobState.STAGE_OUT if self.state is JobState.REPORT else self.state
 
     def verdict(self) -> Verdict:
         """Return what is to be said of the job so far."""

@@ -130,7 +130,7 @@ class Pilot:
         _, unreported = Recovery(journal, services, self._server, self._ending).run()
         if unreported:
             return unreported
-        spool = Spool(services.work_dir, journal, self._server)
+        spool = Spool(services.work_dir, journal, self._server, keep=services.keep)
         flushed = spool.flush(services.communicator, self._clock, budget=FLUSH_LIMIT, cancel=self._ending.stop)
         if flushed.left:
             self._log.warning(

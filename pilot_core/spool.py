@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilot_core.api.cancel import CancelToken, Deadline
+from pilot_core.cleanup import remove_tree
 from pilot_core.errors import AuthError, CommunicationError, HandledError, RequestRefused
 from pilot_core.logs import job_logger
 from pilot_core.reporting import FinalReport
@@ -50,7 +51,9 @@ class Flushed:
 class Spool:
     """The reports of one work directory that wait."""
 
-    def __init__(self, work_dir: Path, journal: PilotJournal, server: str) -> None:
+    def __init__(self, work_dir: Path, journal: PilotJournal, server: str, *, keep: bool = False) -> None:
+        """`keep`: the directories of jobs stay."""
+        self._keep = keep
         self._folder = work_dir / SPOOL
         self._journal = journal
         self._server = server
@@ -120,6 +123,8 @@ class Spool:
             journal.record("report-acknowledged", commands=list(answer.commands))
         file.unlink(missing_ok=True)
         if record is not None:
+            if not self._keep:  # its pilot may have been killed before it did that
+                remove_tree(record.job_dir)
             journal.record("closed")
         return True
 

@@ -1,0 +1,219 @@
+"""A pilot that is killed at every point of its journal: just before the write, just after it, just after its effect.
+
+The next pilot in the same work directory brings the job to its end: one run of the payload, one final report, all
+outputs once and whole, no process and no file left, the log complete.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import zipfile
+import zlib
+from dataclasses import replace
+
+import pytest
+
+from pilot_core import PilotErrorCode
+from pilot_core.journal import MOMENTS, POINTS
+
+INPUT = b"of the input\n" * 1000
+LOST = {("acquired", "before"), ("asking", "effect")}
+"""Where the server has given a job, and no pilot knows which: the protocol has no key to ask for it again."""
+
+
+def killed(site, where, *options):
+    """Run a pilot that is killed there."""
+    ended = site.start(*options, command=("-m", "pilot_core.testing.pilot", "--kill-at", where, "run")).wait()
+    print(ended.text)
+    assert ended.code == -signal.SIGKILL, f"the pilot did not come to {where}"
+
+
+def recovered(site, *options):
+    """Run the next pilot to its end, and see that nothing is left of it, nor of the first."""
+    assert site.run("--jobs", 0, *options).code == 0
+
+
+def finals(site, job):
+    return [status for _, status in site.job(job).history if status in {"finished", "failed"}]
+
+
+def runs(site):
+    file = site.folder / "runs"
+    return file.read_text().split() if file.exists() else []
+
+
+class Plain:
+    """A job with an input, outputs of which one goes into an archive, and a log."""
+
+    def __init__(self, site):
+        self.site = site
+        (site.storage / "in.dat").write_bytes(INPUT)
+        self.job = self.submit()
+
+    def submit(self, **more):
+        def zipped(spec):
+            return replace(spec, parameters=f"{spec.parameters} <ZIP_MAP>all.zip:b.out</ZIP_MAP>")
+
+        text = f"echo run >> {self.site.folder}/runs; cat in.dat > a.out; echo b > b.out; echo said"
+        more = {"inputs": ["in.dat"], "outputs": ["a.out", "b.out", "all.zip"], "spec": zipped, **more}
+        return self.site.script(text, **more)
+
+    def kill(self, where):
+        killed(self.site, where)
+
+    def recover(self):
+        recovered(self.site)
+
+    def check(self):
+        site, found = self.site, self.site.job(self.job)
+        assert runs(site) == ["run"]
+        assert finals(site, self.job) == ["finished"]
+        assert (site.storage / "a.out").read_bytes() == INPUT
+        told = json.loads(found.report)
+        assert told["a.out"]["adler32"] == f"{zlib.adler32(INPUT):08x}"
+        with zipfile.ZipFile(site.storage / "all.zip") as archive:
+            assert archive.read("b.out") == b"b\n"
+        whole = (site.storage / "all.zip").read_bytes()
+        assert told["all.zip"]["adler32"] == f"{zlib.adler32(whole):08x}"
+        log = site.log_of(self.job)
+        assert log["payload.stdout"] == b"said\n"
+        assert log["pilot.log"].count(f"job {self.job} taken".encode()) >= 1
+        assert json.loads(log["journal.jsonl"].splitlines()[0])["step"] == "acquired"
+
+
+class NoJob(Plain):
+    """A pilot that gets none; the next one gets one."""
+
+    def kill(self, where):
+        self.site.server.store.kill(self.job)
+        killed(self.site, where)
+        self.job = self.submit()
+
+
+class TakenOver(Plain):
+    """The second pilot is killed, too."""
+
+    def kill(self, where):
+        killed(self.site, "payload-started:after")
+        killed(self.site, where)
+
+
+class Kill(Plain):
+    """The server wants the job killed while its payload runs."""
+
+    def __init__(self, site):
+        self.site = site
+        site.settings["heartbeat_seconds"] = 0.2
+        self.gate = site.gate()
+        self.job = site.script(f"echo run >> {site.folder}/runs; {self.gate.script}")
+        self.fault = site.server.fault("tobekilled", job=self.job, state="running", after=1, count=0)
+
+    def check(self):
+        found = self.site.job(self.job)
+        assert runs(self.site) == ["run"]
+        assert found.reported_state == "failed"
+        assert found.fields["pilot_error_code"] == PilotErrorCode.PANDAKILL
+
+
+class NoLog(Plain):
+    """The log cannot be stored, so the outputs are removed again."""
+
+    def __init__(self, site):
+        self.site = site
+        site.settings["storages"]["NONE"] = {"url": f"file://{site.folder}/none"}
+        site.settings["log"] = ["NONE"]
+
+        def nowhere(spec):
+            files = (replace(file, endpoint="NONE" if file.kind == "log" else site.rse) for file in spec.files)
+            return replace(spec, files=tuple(files))
+
+        self.job = self.submit(inputs=[], outputs=["b.out"], spec=nowhere)
+
+    def check(self):
+        assert runs(self.site) == ["run"]
+        assert self.site.job(self.job).reported_state == "failed"
+        assert list(self.site.storage.iterdir()) == []
+
+
+class NoServer(Plain):
+    """The final report cannot be delivered within its budget."""
+
+    def kill(self, where):
+        struck = self.site.server.fault(
+            "reset-before", endpoint="update_job", state="finished", queue=self.site.queue, count=0
+        )
+        killed(self.site, where, "--report-budget", 1)
+        struck.remove()
+
+
+class NoStorage(Plain):
+    """Outputs cannot be stored, and are kept."""
+
+    def __init__(self, site):
+        self.site = site
+        site.settings["storages"]["AWAY"] = {"url": f"file://{site.folder}/away"}
+        site.settings["storages"]["LOGS"] = {"url": f"file://{site.storage}"}
+        site.settings["write"], site.settings["log"] = ["AWAY"], ["LOGS"]
+
+        def away(spec):
+            files = (replace(file, endpoint="AWAY" if file.kind == "output" else "LOGS") for file in spec.files)
+            return replace(spec, files=tuple(files))
+
+        self.job = self.submit(inputs=[], outputs=["b.out"], spec=away)
+
+    def submit(self, **more):
+        text = f"echo run >> {self.site.folder}/runs; echo b > b.out"
+        return self.site.script(text, **more)
+
+    def kill(self, where):
+        killed(self.site, where, "--keep-outputs-hours", 1)
+        (self.site.folder / "away").mkdir()
+
+    def check(self):
+        assert runs(self.site) == ["run"]
+        assert finals(self.site, self.job) == ["finished"]
+        assert (self.site.folder / "away/b.out").read_text() == "b\n"
+
+
+SCENES = {
+    "asked": NoJob,
+    "taken-over": TakenOver,
+    "commanded": Kill,
+    "called-off": Kill,
+    "payload-ending": Kill,
+    "withdrawing": NoLog,
+    "spooled": NoServer,
+    "outputs-kept": NoStorage,
+}
+"""What brings a pilot to a point, where that is not a plain job."""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at(site, point, moment):
+    scene = SCENES.get(point, Plain)(site)
+    scene.kill(f"{point}:{moment}")
+    if (point, moment) in LOST:
+        assert site.job(scene.job).status == "sent"
+        assert runs(site) == []
+        site.server.store.kill(scene.job)
+        scene.job = scene.submit()
+    scene.recover()
+    scene.check()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_random_points_one_after_the_other(site, seed):
+    """The order of a plain job's points is that of the table, so each pilot comes at least as far as the one before."""
+    chance = random.Random(seed)
+    scene = Plain(site)
+    points = [point for point in POINTS if point not in SCENES and not point.startswith(("pilot-", "ask", "acquired"))]
+    later = points[points.index("payload-starting") :]
+    first, second = chance.choice(points), chance.choice(later)
+    scene.kill("acquired:after")
+    for point in sorted({first, second}, key=points.index):
+        scene.kill(f"{point}:{chance.choice(MOMENTS[:2])}")
+    scene.recover()
+    scene.check()
