@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "staging": (),
     "local_copies": (),
     "watchdogs": (),
+    "journal": (),
     "webdav": ("stager-http",),
     "xrootd": ("stager-xrootd",),
     "s3": ("stager-s3",),
