@@ -91,6 +91,13 @@ def test_another_job_of_the_same_number_is_another_job(journal):
     assert journal.known(JOB, "https://other.example") is None
 
 
+def test_a_job_that_is_sent_again_is_the_same_job_whatever_the_server_counts(journal):
+    take(journal, JOB)
+    again = replace(JOB, extra={"nSent": 1}, priority=7, debug=True)
+    assert journal.known(again, SERVER) is not None
+    assert journal.known(replace(JOB, attempt=JOB.attempt + 1), SERVER) is None
+
+
 def test_the_file_is_for_its_owner_only_and_nothing_is_left_beside_it(tmp_path, clock):
     journal = PilotJournal.open(tmp_path, clock)
     assert (tmp_path / FILE).stat().st_mode & 0o077 == 0

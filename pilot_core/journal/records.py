@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-__all__ = ["Identity", "JobRecord", "Step", "Taken", "described"]
+__all__ = ["Identity", "JobRecord", "Step", "Taken", "described", "told_apart"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,3 +113,12 @@ def described(job: Job, clean: Callable[[str], str]) -> str:
     """Return a job as JSON, without its secrets."""
     values = {name: value for name, value in encode(job).items() if name not in {"secrets", "pilot_secrets"}}
     return clean(json.dumps(values, separators=(",", ":"), sort_keys=True))
+
+
+def told_apart(description: str) -> tuple[object, ...]:
+    """Return what tells jobs apart that have the same number, as those of a server that was set up anew may have.
+
+    What a server changes when it sends a job again (how often it sent it, priority, tokens) does not count.
+    """
+    values = json.loads(description)
+    return tuple(values.get(name) for name in ("name", "task_id", "transformation", "parameters", "log", "outputs"))

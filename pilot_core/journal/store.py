@@ -12,7 +12,7 @@ from pilot_core._version import __version__
 from pilot_core.journal.database import Database
 from pilot_core.journal.owners import PilotProcess
 from pilot_core.journal.points import DURABLE, Hook, point_of
-from pilot_core.journal.records import Identity, JobRecord, Step, Taken, described
+from pilot_core.journal.records import Identity, JobRecord, Step, Taken, described, told_apart
 
 if TYPE_CHECKING:
     import sqlite3
@@ -132,12 +132,14 @@ class PilotJournal:
 
     def known(self, job: Job, server: str) -> JobRecord | None:
         """Return what is recorded of exactly this job, if it was given to this node before."""
+        wanted = told_apart(described(job, self._clean))
         rows = self._database.query(
-            "SELECT id FROM jobs WHERE panda_id=? AND attempt IS ? AND server=? AND description=?"
-            " ORDER BY id DESC LIMIT 1",
-            *(job.id, job.attempt, server, described(job, self._clean)),
+            "SELECT id, description FROM jobs WHERE panda_id=? AND attempt IS ? AND server=? ORDER BY id DESC",
+            *(job.id, job.attempt, server),
         )
-        return self.record_of(rows[0]["id"]) if rows else None
+        same = (row["id"] for row in rows if told_apart(row["description"]) == wanted)
+        key = next(same, None)
+        return None if key is None else self.record_of(key)
 
     # -- what is there -------------------------------------------------------------------------------------------
 
