@@ -16,6 +16,13 @@ from pilot_devserver.devserver import DevServer  # noqa: E402
 
 from pilot_core.journal import MOMENTS, POINTS  # noqa: E402
 
+KILLS = {
+    f"kill points of the pilot ({len(POINTS)} points, each {', '.join(MOMENTS)})": "::test_killed_at[",
+    "kills of several pilots, one after the other": "::test_killed_at_random",
+    "kills of the server at its requests": "::test_server_killed_at",
+}
+"""What is counted at the end, each with how its tests are found."""
+
 
 @pytest.fixture(scope="session")
 def panda(tmp_path_factory):
@@ -32,7 +39,10 @@ def site(panda, tmp_path):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say how many points a pilot was killed at."""
-    held = [each for each in terminalreporter.stats.get("passed", ()) if "::test_killed_at[" in each.nodeid]
-    every = len(POINTS) * len(MOMENTS)
-    terminalreporter.write_line(f"kill points: {len(POINTS)}, each {', '.join(MOMENTS)}: {len(held)} of {every} held")
+    """Say at how many points a pilot was killed, and at how many requests a server, and how many of them held."""
+    ended = {outcome: terminalreporter.getreports(outcome) for outcome in ("passed", "failed", "error")}
+    for what, test in KILLS.items():
+        tried = {report.nodeid for reports in ended.values() for report in reports if test in report.nodeid}
+        bad = {report.nodeid for outcome in ("failed", "error") for report in ended[outcome] if test in report.nodeid}
+        if tried:
+            terminalreporter.write_line(f"{what}: {len(tried - bad)} of {len(tried)} held")
