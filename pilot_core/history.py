@@ -30,6 +30,13 @@ WHO: Mapping[str, str] = {
     "pilot": "the site, which runs the pilot",
 }
 """Who should act on a failure, by the task where it was."""
+STATES: Mapping[str, str] = {
+    "start": "the payload is prepared",
+    "running": "the payload runs",
+    "report": "the final report is made",
+    "done": "the job's directory is removed",
+}
+"""What the beginning of a state is called."""
 LONG_STATES = ("stage-in", "start", "running", "stage-out", "report")
 
 
@@ -229,7 +236,7 @@ def said(step: Step) -> str:
     texts: Mapping[str, Callable[[], str]] = {
         "acquired": lambda: "given by the server",
         "taken-over": lambda: f"taken over from pilot process {details['from']}, which had died",
-        "state": lambda: f"{details['new']} begins",
+        "state": lambda: STATES.get(details["new"], f"{details['new']} begins"),
         "payload-starting": lambda: "the payload is started",
         "payload-started": lambda: "the payload was started",
         "payload-ending": lambda: f"the payload is ended: {details['reason']}",

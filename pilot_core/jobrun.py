@@ -172,7 +172,7 @@ class JobRun:
             )
             if self._given is None:
                 self._journal.begin(FileJournal(self._dir / JOURNAL, self._clock))
-            self._transfers.begin(self._dir)
+            self._transfers.begin(self._dir, again=self._past.begun)
         except OSError as error:
             self._verdict.fail(
                 "pilot",

@@ -248,6 +248,7 @@ def test_the_story_of_a_job_is_told(site, job):
         "taken over from pilot process",
         "x.out is stored",
         "write x.out",
+        "read in.dat",
     ):
         assert words in text
     story = json.loads(command(site, "report", job, "--work-dir", site.work, "--json"))
