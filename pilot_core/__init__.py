@@ -95,6 +95,7 @@ if TYPE_CHECKING:
         RequestRefused,
         SizeMismatch,
         SourceNotFound,
+        TargetExists,
         TransferError,
         TransferTimeout,
         TransientError,
@@ -196,6 +197,7 @@ __all__ = [
     "StoreRequest",
     "StoreUnavailable",
     "SystemClock",
+    "TargetExists",
     "TaskInfo",
     "TrafficListener",
     "TransferAttempt",
@@ -254,7 +256,7 @@ _HOME = {
     "pilot_core.errors": """
         AuthError BackendUnavailable BadInput Cancelled ChecksumMismatch CommunicationError ConfigError
         ExecutorError HandledError JobDescriptionError NoSpace PilotErrorCode PluginError RequestRefused
-        SizeMismatch SourceNotFound TransferError TransferTimeout TransientError
+        SizeMismatch SourceNotFound TargetExists TransferError TransferTimeout TransientError
     """,
     "pilot_core.hookspecs": "hookimpl",
 }

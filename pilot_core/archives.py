@@ -16,7 +16,6 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.checksums import Digest
-from pilot_core.api.local_files import LOCAL_OUTPUT, Source
 from pilot_core.errors import HandledError, NoSpace, PilotErrorCode
 
 if TYPE_CHECKING:
@@ -99,6 +98,8 @@ class _Nowhere:
 
 def _packed(path: Path, place: Any, cancel: CancelToken) -> Packed:
     """Read a file once, into its place in the archive, and return what is to be known of it."""
+    from pilot_core.api.local_files import LOCAL_OUTPUT, Source  # noqa: PLC0415  (for jobs with archives only)
+
     digest = Digest("adler32")
     with Source(path, LOCAL_OUTPUT, f"output {path.name}") as source, place.begin(source.size) as member:
         for block in source.blocks():

@@ -26,6 +26,7 @@ __all__ = [
     "RequestRefused",
     "SizeMismatch",
     "SourceNotFound",
+    "TargetExists",
     "TransferError",
     "TransferTimeout",
     "TransientError",
@@ -180,6 +181,12 @@ class SourceNotFound(TransferError):
     """The file is not there: try the next replica."""
 
     error_code = PilotErrorCode.MISSINGINPUTFILE
+
+
+class TargetExists(TransferError):
+    """Something is at the place already that must not be replaced: try the next place."""
+
+    error_code = PilotErrorCode.STAGEOUTFAILED
 
 
 class BackendUnavailable(TransferError):

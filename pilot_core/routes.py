@@ -26,6 +26,7 @@ __all__ = ["LAN", "WAN", "Routes"]
 LAN = "lan"
 WAN = "wan"
 _Doors = tuple[str, Sequence[tuple[str, str]]]
+_LOOK = "check its name, whether it still exists, and which stagers are installed"
 
 
 class Routes:
@@ -72,9 +73,8 @@ class Routes:
         """Return where an input may be read by what the queue says alone."""
         queue = self._queue
         names = [file.rse] if file.rse in queue.storages else [*queue.read, *queue.read_wan]
-        found = list(self._replicas(names, file.scope, file.lfn, "read"))
-        if not queue.allow_lan:
-            found = [replica for replica in found if replica.domain != LAN]
+        known = list(self._replicas(names, file.scope, file.lfn, "read"))
+        found = [replica for replica in known if queue.allow_lan or replica.domain != LAN]
         allowed = self._allowed(found, "read")
         places = self._numbered(sorted(allowed, key=_is_far) if len(allowed) > 1 else allowed)
         if places:
@@ -84,6 +84,8 @@ class Routes:
             why = f" by the schemes {', '.join(self._schemes('read'))}"
         elif trouble:
             why = f", and the catalogue does not answer: {trouble}"
+        elif known:
+            why = ": all are near, from where it does not allow to read (allow_lan)"
         raise TransferError(
             f"input {file.lfn}: queue {queue.name} has no storage to read it from{why}",
             error_code=PilotErrorCode.RUCIOLISTREPLICASFAILED if trouble else PilotErrorCode.NOSTORAGEPROTOCOL,
@@ -123,7 +125,8 @@ class Routes:
         """Return the error for an input without a replica that may be read."""
         name = f"{file.scope}:{file.lfn}" if file.scope else file.lfn
         if not found:
-            why = "the catalogue knows no replica of it; check its name, and whether it still exists"
+            why = "the catalogue knows no replica of it that can be read here; "
+            why += _LOOK if file.scope else "it has no scope, by which catalogues know files"
         elif far == len(found) and not self._queue.allow_wan:
             rses = ", ".join(dict.fromkeys(replica.rse for replica in found))
             why = f"it lies elsewhere only ({rses}), which queue {self._queue.name} does not allow (allow_wan)"
@@ -153,16 +156,17 @@ class Routes:
     def destinations(self, file: OutputFile, activity: str) -> list[Replica]:
         """Return where an output or the log (`activity`: write or log) may be stored, in order; raises likewise."""
         queue = self._queue
-        found = list(self._replicas(self._places(file, activity), file.scope, file.lfn, activity))
+        rses = self._places(file, activity)
+        found = list(self._replicas(rses, file.scope, file.lfn, activity))
         places = self._numbered(self._allowed(found, activity))
         if places:
             return places
         why = f"; add [queues.{queue.name}.storages.{file.rse}]" if file.rse else " (queue's `write` is empty)"
-        asked = self._named.get(file.rse)
+        asked = {rse: self._named[rse].trouble for rse in rses if rse in self._named}
         if found:
             why = f" by the schemes {', '.join(self._schemes(activity))}"
-        elif asked is not None and asked.trouble:
-            why = f"; of {file.rse} the catalogue says: {asked.trouble}"
+        elif asked:
+            why = "".join(f"; of {rse} the catalogue says: {said or 'no place'}" for rse, said in asked.items())
         raise TransferError(
             f"output {file.lfn}: queue {queue.name} has no storage to write it to{why}",
             error_code=PilotErrorCode.NOSTORAGEPROTOCOL,

@@ -27,6 +27,7 @@ from pilot_core.errors import (
     ChecksumMismatch,
     NoSpace,
     SourceNotFound,
+    TargetExists,
     TransferTimeout,
     TransientError,
 )
@@ -120,6 +121,7 @@ _NEXT: tuple[tuple[type[BaseException], NextStep], ...] = (
     (KeyboardInterrupt, NextStep.STOP),
     (SourceNotFound, NextStep.NEXT_REPLICA),
     (ChecksumMismatch, NextStep.NEXT_REPLICA),
+    (TargetExists, NextStep.NEXT_REPLICA),
     (BackendUnavailable, NextStep.NEXT_BACKEND),
     (AuthError, NextStep.NEXT_BACKEND),
     (TransientError, NextStep.RETRY),
@@ -130,7 +132,8 @@ _NEXT: tuple[tuple[type[BaseException], NextStep], ...] = (
 def next_step(error: BaseException) -> NextStep:
     """Return what to do after this exception of a transfer; the class alone decides.
 
-    A bare `TransferError` says nothing about what may help, so it breaks the contract like any other exception.
+    A bare `TransferError` (a name that no file can have there, a checksum that nobody can compute) says nothing about
+    what may help, so it is treated like any other exception: another backend may do better.
     """
     for kind, step in _NEXT:
         if isinstance(error, kind):

@@ -81,7 +81,7 @@ class JobTransfers:
     def remote_inputs(self, files: Sequence[InputFile], *, cancel: CancelToken) -> RemoteInputs:
         """Find out where inputs lie, and return those that the payload reads there. Raises `Cancelled`."""
 
-        def is_there(file: InputFile, replica: Replica) -> bool:
+        def is_there(file: InputFile, replica: Replica) -> bool | None:
             return self._is_there(file, replica, cancel)
 
         found = remote_inputs(
@@ -92,8 +92,8 @@ class JobTransfers:
                 self.mover.leave(file, found.replicas[file.lfn])
         return found
 
-    def _is_there(self, file: InputFile, replica: Replica, cancel: CancelToken) -> bool:
-        """Say whether an input is where it is said to be, as far as a stager here can tell; raises `Cancelled`."""
+    def _is_there(self, file: InputFile, replica: Replica, cancel: CancelToken) -> bool | None:
+        """Say whether an input is where it is said to be, None if no stager here can tell; raises `Cancelled`."""
         services = self._services
         deadline = Deadline.after(services.clock, LOOK_SECONDS)
         try:
@@ -104,8 +104,8 @@ class JobTransfers:
             self._log.warning("%s is not read where it is said to lie: %s", file.lfn, error)
             return False
         except Exception as error:  # noqa: BLE001  (the payload may do better)
-            self._log.debug("%s at %s was not looked at: %s", file.lfn, shown_url(replica.url), error)
-            return True
+            self._log.warning("%s at %s was not looked at: %s", file.lfn, shown_url(replica.url), error)
+            return None
         if file.size is not None and stat.size != file.size:
             place = shown_url(replica.url)
             self._log.warning("%s has %d bytes at %s, and %d are due", file.lfn, stat.size, place, file.size)
@@ -183,11 +183,12 @@ def remote_inputs(
     routes: Routes,
     *,
     cancel: CancelToken,
-    is_there: Callable[[InputFile, Replica], bool] = lambda _file, _replica: True,
+    is_there: Callable[[InputFile, Replica], bool | None] = lambda _file, _replica: True,
 ) -> RemoteInputs:
     """Ask where inputs lie, and return those that the payload reads there, each at the first place where it is.
 
-    `is_there` may be asked from several threads. Raises `Cancelled`.
+    Where `is_there` cannot tell (None) comes after all where it can: the payload may do better than the pilot's
+    stagers. It may be asked from several threads. Raises `Cancelled`.
     """
     routes.ask_for_inputs(files, cancel=cancel)
     if not (queue.direct_access_lan or queue.direct_access_wan):
@@ -199,7 +200,14 @@ def remote_inputs(
             replicas = replicas_for(queue, routes.sources(file))
         except HandledError:
             return None  # whoever copies it tells why that cannot be
-        return next((replica for replica in replicas if is_there(file, replica)), None)
+        unknown: Replica | None = None
+        for replica in replicas:
+            there = is_there(file, replica)
+            if there:
+                return replica
+            if there is None:
+                unknown = unknown or replica
+        return unknown
 
     if not wanted:
         return RemoteInputs()

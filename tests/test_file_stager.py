@@ -266,7 +266,7 @@ def test_fetch_does_not_make_directories(folder, source):
 def test_an_older_file_is_replaced_unless_it_must_not_be(folder, source):
     old = folder / "old"
     old.write_bytes(b"old")
-    assert raised(lambda: store(source, old, overwrite=False)) == "TransferError 1137"
+    assert raised(lambda: store(source, old, overwrite=False)) == "TargetExists 1137"
     assert old.read_bytes() == b"old"
     store(source, old)
     assert old.read_bytes() == DATA
@@ -277,7 +277,7 @@ def test_an_older_file_is_replaced_unless_it_must_not_be(folder, source):
 def test_a_file_that_appears_meanwhile_is_not_replaced(folder, source):
     target = folder / "x"
     request_progress = lambda _: target.write_bytes(b"first")  # noqa: E731
-    assert raised(lambda: store(source, target, overwrite=False, progress=request_progress)) == "TransferError 1137"
+    assert raised(lambda: store(source, target, overwrite=False, progress=request_progress)) == "TargetExists 1137"
     assert target.read_bytes() == b"first"
     assert left_in(folder) == ["source", "x"]
 
@@ -487,7 +487,7 @@ def test_a_link_at_the_destination_is_replaced_not_followed(folder, source, targ
 
 def test_a_dangling_link_counts_as_something_that_is_there(source, target):
     target.symlink_to("nowhere")
-    assert raised(lambda: store(source, target, overwrite=False)) == "TransferError 1137"
+    assert raised(lambda: store(source, target, overwrite=False)) == "TargetExists 1137"
     assert target.is_symlink()
 
 

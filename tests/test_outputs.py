@@ -81,8 +81,8 @@ class Tiny:
         )
         return [Loaded(hook, provider, record)]
 
-    def in_turn(self, hook, queue):
-        return list(queue)
+    def recorded(self, hook, candidate):
+        return None
 
     def instance(self, hook, name):
         return self.disk

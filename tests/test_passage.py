@@ -233,7 +233,7 @@ def test_a_pass_that_did_not_reach_the_end_is_not_a_whole_file(going):
         blocks = outgoing.blocks(100)
         next(blocks)
         next(blocks)
-        with pytest.raises(TransientError, match="changed while it was read"):
+        with pytest.raises(TransientError, match="only 100 of its 1000 bytes were read, though"):
             outgoing.finish()
 
 

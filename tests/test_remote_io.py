@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilot_core import InputFile, Job, Queue, Replica
+from pilot_core import CancelToken, InputFile, Job, Queue, Replica
 from pilot_core.remote_io import RemoteInputs, is_analysis, may_be_remote, replicas_for
+from pilot_core.transfers import remote_inputs
 
 FILE = InputFile(lfn="AOD.1._01.pool.root.1", guid="G-1")
 PRODUCTION = Job(id=1, transformation="Reco_tf.py", transfer_type="direct", inputs=(FILE,))
@@ -161,3 +162,39 @@ def test_an_analysis_is_a_job_whose_program_is_fetched():
 def test_arguments_without_an_inputs_name_stay_as_they_are(words):
     words = [word for word in words if FILE.lfn not in word]
     assert REMOTE.argv(PRODUCTION, words) == tuple(words)
+
+
+class Places:
+    """Where an input lies, without a queue's storages."""
+
+    def __init__(self, *urls):
+        self.replicas = [near(url) for url in urls]
+
+    def ask_for_inputs(self, files, *, cancel):
+        """Nobody is asked."""
+
+    def sources(self, file):
+        return self.replicas
+
+
+@pytest.mark.parametrize(
+    ("there", "chosen"),
+    [
+        ({"root://a//f": True, "root://b//f": True}, "root://a//f"),
+        ({"root://a//f": False, "root://b//f": True}, "root://b//f"),
+        ({"root://a//f": None, "root://b//f": True}, "root://b//f"),
+        ({"root://a//f": False, "root://b//f": None}, "root://b//f"),
+        ({"root://a//f": None, "root://b//f": None}, "root://a//f"),
+        ({"root://a//f": False, "root://b//f": False}, None),
+    ],
+)
+def test_a_place_that_answers_comes_before_one_that_does_not(there, chosen):
+    found = remote_inputs(
+        PRODUCTION,
+        [FILE],
+        QUEUE,
+        Places(*there),
+        cancel=CancelToken(),
+        is_there=lambda _file, replica: there[replica.url],
+    )
+    assert found.replicas == ({FILE.lfn: near(chosen)} if chosen else {})

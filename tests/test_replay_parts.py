@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import threading
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from pilot_core import errors
 from pilot_core.api.cancel import CancelToken
 from pilot_core.api.clock import Event
+from pilot_core.api.staging import Replica
 from pilot_core.api.traffic import NOT_CONNECTED
 from pilot_core.recording.manifest import Manifest
 from pilot_core.recording.reading import RecordedExchange, Recording
@@ -20,9 +23,10 @@ from pilot_core.recording.wrappers import error_of
 from pilot_core.replay.clock import ReplayClock
 from pilot_core.replay.compare import Comparison, Message
 from pilot_core.replay.cues import Cues, EndOfRecording
-from pilot_core.replay.played import recorded_error
+from pilot_core.replay.played import PlayedBackends, recorded_error
 from pilot_core.replay.script import Script
 from pilot_core.replay.volatile import VOLATILE, VOLATILE_WHEN_REAL, is_volatile
+from pilot_core.selection import Candidate
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-99, 99) | st.text("abc {[", max_size=6),
@@ -240,6 +244,28 @@ def test_events_are_compared_one_after_the_other(script):
     made.event("task-started", job=1)
     made.end()
     assert told(made) == [("event 3", "argv[1]", "y", "z"), ("event 4", "event", "state", "(nothing)")]
+
+
+def test_what_was_tried_with_a_file_is_known_and_when(recording):
+    stager = {
+        "what": "stager", "hook": "pilot_stagein", "name": "x", "schemes": ["x"], "priority": 50, "capabilities": [],
+        "distribution": "d", "version": "1",
+    }  # fmt: skip
+    fetch = {"what": "stager-call", "stager": "x", "method": "fetch", "answer": None}
+    broken = {"what": "stager-error", "hook": "pilot_stagein", "name": "broken", "error": {}}
+    read = recording(events=[stager, {**fetch, "url": "x://b"}, {**fetch, "url": "x://a"}, broken])
+    cues = Cues(read, Script(read, Comparison(), strict=True))
+    backends = PlayedBackends(read, cues, ReplayClock(0.0, cues))
+    [loaded] = backends.stagers("pilot_stagein", ["x://a"])
+
+    def place(url, name="x"):
+        return backends.recorded("pilot_stagein", Candidate(SimpleNamespace(name=name), Replica(url=url)))
+
+    assert loaded.name == "x"
+    assert [place("x://a"), place("x://b"), place("x://c")] == [3, 2, math.inf]
+    backends.play("x", "fetch", "x://a")
+    assert place("x://a") == math.inf
+    assert place("x://c", name="broken") < 0
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------

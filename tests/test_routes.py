@@ -219,7 +219,17 @@ def test_a_job_without_inputs_asks_nothing():
 
 def test_an_input_without_replicas_is_told_in_one_line_and_with_its_code():
     assert problem(routes(catalog=Catalog()).sources, FILE) == (
-        "input s:f: the catalogue knows no replica of it; check its name, and whether it still exists",
+        (
+            "input s:f: the catalogue knows no replica of it that can be read here; "
+            "check its name, whether it still exists, and which stagers are installed"
+        ),
+        PilotErrorCode.NOREPLICAS,
+    )
+    assert problem(routes(catalog=Catalog()).sources, replace(FILE, scope="")) == (
+        (
+            "input f: the catalogue knows no replica of it that can be read here; "
+            "it has no scope, by which catalogues know files"
+        ),
         PilotErrorCode.NOREPLICAS,
     )
     assert problem(routes(catalog=Catalog(REPLICAS[:2])).sources, FILE) == (
@@ -379,6 +389,20 @@ def test_a_storage_that_nobody_describes_is_none(catalog, says):
     assert problem(found.destinations, file, "write") == (
         f"output out: queue Q has no storage to write it to; of T1 the catalogue says: {says}",
         PilotErrorCode.NOSTORAGEPROTOCOL,
+    )
+
+
+def test_what_the_catalogue_says_of_the_queues_own_storages_is_told():
+    found = routes(Queue(name="Q", write=("T1",)), Naming())
+    found.ask_for_outputs([OUT], "write", cancel=CancelToken())
+    says, _ = problem(found.destinations, OUT, "write")
+    assert says == "output out: queue Q has no storage to write it to; of T1 the catalogue says: no RSE T1"
+
+
+def test_a_queue_that_allows_nothing_near_says_so():
+    says, _ = problem(routes(replace(QUEUE, read_wan=(), allow_lan=False)).sources, FILE)
+    assert says.endswith(
+        " has no storage to read it from: all are near, from where it does not allow to read (allow_lan)"
     )
 
 

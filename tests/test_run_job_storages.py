@@ -373,7 +373,10 @@ def test_an_input_that_the_catalogue_does_not_know_fails_the_job_with_its_code(b
     assert failures(done) == [
         (
             1326,
-            "input s:in.dat: the catalogue knows no replica of it; check its name, and whether it still exists",
+            (
+                "input s:in.dat: the catalogue knows no replica of it that can be read here; "
+                "check its name, whether it still exists, and which stagers are installed"
+            ),
         )
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import zlib
 from dataclasses import replace
@@ -129,12 +130,14 @@ class Tiny:
     def __init__(self, **stagers):
         self.made = stagers
         self.priorities = {name: 10 * number for number, name in enumerate(stagers)}
+        self.places = None
+        """In a replay: where each URL's next call stands in the recording."""
 
     def stagers(self, hook, urls):
         return [loaded(name, hook, priority=self.priorities[name]) for name in self.made]
 
-    def in_turn(self, hook, queue):
-        return list(queue)
+    def recorded(self, hook, candidate):
+        return self.places.get(candidate.replica.url, math.inf) if self.places is not None else None
 
     def instance(self, hook, name):
         found = self.made[name]
@@ -493,6 +496,16 @@ def test_where_a_job_has_failed_already_a_storage_that_is_down_is_not_asked_for_
     assert len(bench.ledger()) == DOWN_AFTER * TRIES
 
 
+def test_in_a_replay_the_recording_says_what_is_tried_and_in_which_order(bench):
+    disk = bench.disk()
+    mover = bench.mover(one=disk)
+    mover._backends.places = {"disk://B/f": 3, "disk://A/f": 7}
+    disk.fails = lambda url: BackendUnavailable("no") if "//B/" in url else None
+    for _ in range(2 * DOWN_AFTER):
+        mover.bring_in(InputFile(lfn="f"), bench.destination, cancel=bench.cancel)
+    assert [rse for _, rse, _ in bench.ledger()] == ["B", "A"] * 2 * DOWN_AFTER
+
+
 # -- what is told in the end -------------------------------------------------------------------------------------------
 
 CODES = [
@@ -559,6 +572,14 @@ def test_without_a_storage_it_is_said_what_to_add(bench):
     caught = bench.failure(bench.store, TransferError, file=OutputFile(lfn="out", rse="X"), one=bench.disk())
     assert str(caught) == "output out: queue Q has no storage to write it to; add [queues.Q.storages.X]"
     assert bench.ledger() == []
+
+
+def test_where_the_storage_names_another_stager_that_is_said(bench):
+    storages = {rse: replace(storage, stagers=("tape",)) for rse, storage in bench.queue.storages.items()}
+    bench.queue = replace(bench.queue, storages=storages)
+    caught = bench.failure(bench.fetch, BackendUnavailable, one=bench.disk())
+    assert "one: the storage A is to be reached by tape only" in str(caught)
+    assert caught.error_code == 1313
 
 
 def test_without_a_stager_it_is_said_how_to_see_what_there_is(bench):

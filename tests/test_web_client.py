@@ -725,6 +725,15 @@ def test_a_certificate_that_cannot_be_used_is_an_auth_error(authority, tmp_path)
         Asker().send("GET", "https://127.0.0.1:9/", certificate=bad)
 
 
+def test_the_pilots_authorities_are_trusted_where_settings_name_none(tmp_path):
+    file, folder = tmp_path / "ca.pem", tmp_path
+    assert Trust.chosen(None, None, otherwise=None) == Trust()
+    assert Trust.chosen(None, None, otherwise=file) == Trust(ca_file=file)
+    assert Trust.chosen(None, None, otherwise=folder) == Trust(ca_dir=folder)
+    assert Trust.chosen(file, None, otherwise=folder) == Trust(ca_file=file)
+    assert Trust.chosen(None, folder, otherwise=file) == Trust(ca_dir=folder)
+
+
 def test_authorities_that_are_not_there_are_named(tmp_path):
     for trust in (Trust(ca_file=tmp_path / "no.pem"), Trust(ca_dir=tmp_path / "no")):
         with pytest.raises(BackendUnavailable, match=r"no certificate authorities could be read from .*/no"):
@@ -778,3 +787,12 @@ def test_a_proxy_that_does_not_connect_is_named(status, error):
         pytest.raises(error, match=f"the proxy 127.0.0.1:{proxy.port} does not connect to far.example"),
     ):
         Asker(proxy=f"http://127.0.0.1:{proxy.port}").get("https://far.example/")
+
+
+def test_a_name_that_no_thread_can_look_up_is_a_passing_trouble(asker, monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("pilot_core.api.web.dial.threading.Thread.start", start)
+    with pytest.raises(TransientError, match="localhost cannot be looked up: can't start new thread"):
+        asker.get("http://localhost:9/")

@@ -26,7 +26,7 @@ from pilot_core.api.local_places import (
     path_of,
     translated,
 )
-from pilot_core.errors import SourceNotFound, TransferError, TransientError
+from pilot_core.errors import SourceNotFound, TargetExists, TransientError
 
 __all__ = ["INPUT", "LOCAL_INPUT", "LOCAL_OUTPUT", "OUTPUT", "Partial", "Place", "Source", "path_of", "translated"]
 
@@ -124,7 +124,12 @@ class Source:
 
     def _changed(self, size: int) -> TransientError:
         """Return the error for a file of which `size` bytes were read while somebody wrote to it."""
-        now = os.fstat(self.descriptor)
+        now, before = os.fstat(self.descriptor), self._found
+        if (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
+            return TransientError(
+                f"{self.what}: only {size} of its {self.size} bytes were read, though the storage says that it has it",
+                error_code=self.place.failed,
+            )
         return TransientError(
             f"{self.what}: changed while it was read ({self.size} bytes before, {now.st_size} now, {size} read)",
             error_code=self.place.failed,
@@ -174,7 +179,7 @@ class Partial:
                 raise
 
     def check_absent(self) -> None:
-        """Raise `TransferError` if something has the final name."""
+        """Raise `TargetExists` if something has the final name."""
         with translated(f"{self.what}: cannot be looked at", self.place), suppress(FileNotFoundError):
             os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
             raise self._exists()
@@ -264,8 +269,8 @@ class Partial:
             return False
         return True
 
-    def _exists(self) -> TransferError:
-        return TransferError(f"{self.what}: is there already", error_code=self.place.failed)
+    def _exists(self) -> TargetExists:
+        return TargetExists(f"{self.what}: is there already", error_code=self.place.failed)
 
     def __enter__(self) -> Partial:  # noqa: PYI034
         return self

@@ -70,7 +70,8 @@ class Context:
     server_url: str = ""
     """Base URL of the PanDA server, without a trailing slash; empty where there is none."""
     ca_file: Path | None = None
-    """PEM file with the certificate authorities to trust; None = those of the Python installation."""
+    """The certificate authorities to trust: a PEM file, or a directory of such that are named by hash as on grid sites;
+    None = those of the Python installation."""
     proxy: str = ""
     """URL of the HTTP proxy to use, from the pilot's own settings only; empty = none."""
     credential: CredentialSource | None = None

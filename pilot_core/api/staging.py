@@ -77,7 +77,7 @@ class StoreRequest:
     checksum: str = "adler32"
     """Name of the checksum to compute, or `name:value` where the value is known and must match."""
     overwrite: bool = True
-    """An older file at that place is replaced; otherwise it is an error."""
+    """An older file at that place is replaced; otherwise it is `TargetExists`."""
     root: str = ""
     """URL of the storage's own folder, or empty. It exists: neither it nor a folder above it is made."""
     progress: Progress = _no_progress
@@ -205,7 +205,7 @@ class StageOut(Protocol):
 
         Folders that the URL needs are made. Where files have modes, those of new ones are what the umask leaves: a
         temporary file's 0600 would keep other users out. A source that is missing is `SourceNotFound`; an older file
-        that may not be overwritten is a `TransferError` and stays. Where it may be and the store fails, it is there,
+        that may not be overwritten is `TargetExists` and stays. Where it may be and the store fails, it is there,
         whole, or gone.
         """
         ...

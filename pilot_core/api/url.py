@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["shown_url", "without_password"]
+__all__ = ["has_login", "shown_url", "without_password"]
 
 LONGEST = 300
 """Characters of a URL that a message shows."""
 _PASSWORD = re.compile(r"(?<=://)[^/?#@]*(?:@[^/?#@]*)*@")
-
-
 _SECRET = re.compile(
     r"(?i)(?<=[?&;])((?:[^=&;#]*(?:auth|token|sig|secret|passw|credential|access-?key)[^=&;#]*)=)[^&;#]+",
 )
 """A parameter whose name says that its value opens something: `authz=`, `X-Amz-Signature=`, `access_token=` ..."""
+
+
+def has_login(url: str) -> bool:
+    """Say whether a URL has a user, or user and password, before its host."""
+    return _PASSWORD.search(url) is not None
 
 
 def without_password(url: str) -> str:

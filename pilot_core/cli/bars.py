@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO, cast
 
-from pilot_core.staging import in_words
+from pilot_core.staging import TASKS, in_words
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -20,7 +20,6 @@ __all__ = ["Bars", "shown_progress"]
 
 LONGEST_NAME = 32
 """Characters of a file's name that are shown: its end, which tells files apart."""
-TASKS = {"read": "stage-in", "write": "stage-out", "log": "log"}
 
 
 @contextmanager
@@ -69,7 +68,7 @@ class Bars(io.TextIOBase):
             for name, what, done, size, seconds in rows:
                 task = self._tasks.get((progress.job_id, name))
                 if task is None:
-                    task = self._tasks[progress.job_id, name] = shown.add_task(name, what="", rate="")
+                    task = self._tasks[progress.job_id, name] = shown.add_task(name, total=size, what="", rate="")
                 rate = f"{in_words(done / max(seconds, 1e-3))}/s"
                 shown.update(task, completed=done, total=size, what=what, rate=rate)
             shown.refresh()

@@ -48,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     form.add_argument("--requirements", action="store_true", help="print name==version of their distributions, for pip")
     parser.add_argument(
-        "--strict", action="store_true", help="exit with 3 if a plugin shown is in error, incompatible or shadowed"
+        "--strict",
+        action="store_true",
+        help="exit with 3 if a plugin shown is in error (which --check finds), incompatible or shadowed",
     )
     parser.add_argument(
         "--why",

@@ -45,7 +45,8 @@ FILE is a job in TOML or JSON with the names of pilot_core.Job:
 
   transformation = "sort"                      # the least is a program and its parameters
   parameters = "-o sorted.txt words.txt"
-  inputs = ["words.txt"]                       # or {lfn = "words.txt", size = 12, checksum = "adler32:1a2b3c4d"}
+  inputs = ["words.txt"]                       # or {lfn = "words.txt", size = 12, checksum = "adler32:1a2b3c4d"},
+                                               # with scope = "..." where storages or a catalogue are Rucio's
   outputs = ["sorted.txt"]
   log = "job.log.tgz"
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.staging import REMOTE_IO
+from pilot_core.staging import TASKS
 
 if TYPE_CHECKING:
     from pilot_core.explanation import Environment, Explanation, FilePlan, Payload
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["explanation_text", "result_text"]
 
 WIDTH = 100
-ACTIVITIES = {"read": "stage-in", "write": "stage-out", "log": "log"}
 WAYS = {"read": "from", "write": "to", "log": "to"}
 
 
@@ -94,7 +94,7 @@ def _file_lines(file: FilePlan) -> Iterator[str]:
     """Yield a file, and what would be tried for it."""
     known = ", ".join([f"{file.size} bytes"] * (file.size is not None) + [file.checksum] * bool(file.checksum))
     yield ""
-    yield f"{ACTIVITIES[file.activity]:11} {_plain(file.lfn)}{f' ({known})' if known else ''}"
+    yield f"{TASKS[file.activity]:11} {_plain(file.lfn)}{f' ({known})' if known else ''}"
     if file.remote:
         yield f"  not copied: the payload reads it at {file.remote}"
         return

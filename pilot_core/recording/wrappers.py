@@ -236,9 +236,9 @@ class WatchedBackends(Backends):
                 )
         return found
 
-    def in_turn(self, hook: str, queue: Sequence[Candidate[Loaded[Any]]]) -> list[Candidate[Loaded[Any]]]:
-        """See `Backends.in_turn`."""
-        return self._inner.in_turn(hook, queue)
+    def recorded(self, hook: str, candidate: Candidate[Loaded[Any]]) -> float | None:
+        """See `Backends.recorded`."""
+        return self._inner.recorded(hook, candidate)
 
     def instance(self, hook: str, name: str) -> Any:
         """See `Backends.instance`; a stager that cannot be made is told of too."""

@@ -6,6 +6,7 @@ With them a recording replays on a machine that has neither the files nor the so
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -73,9 +74,10 @@ class Results:
         for event in recording.of(*what):
             self._found[tuple(event.get(name) for name in key)].append(event)
 
-    def has(self, *key: Any) -> bool:
-        """Say whether there is another result of a key."""
-        return bool(self._found.get(key))
+    def place(self, *key: Any) -> float:
+        """Return where the next result of a key stands in the recording; infinity = there is none."""
+        found = self._found.get(key)
+        return found[0]["n"] if found else math.inf
 
     def next(self, *key: Any) -> Mapping[str, Any] | None:
         """Return the next result of a key; None = there is none."""
@@ -173,15 +175,10 @@ class PlayedBackends(Backends):
         schemes = {url.partition(":")[0].lower() for url in urls}
         return [loaded for loaded in self._known if loaded.hook == hook and loaded.schemes & schemes]
 
-    def in_turn(self, hook: str, queue: Sequence[Candidate[Loaded[Any]]]) -> list[Candidate[Loaded[Any]]]:
-        """Return a file's candidates, last those that were not tried: what was down by then failed side by side."""
-        method = "fetch" if hook == "pilot_stagein" else "store"
-
-        def tried(each: Candidate[Loaded[Any]]) -> bool:
-            name = each.stager.name
-            return (hook, name) in self._unmade or self._results.has(name, method, each.replica.url)
-
-        return sorted(queue, key=lambda each: not tried(each))
+    def recorded(self, hook: str, candidate: Candidate[Loaded[Any]]) -> float | None:
+        """Return where the next call of a candidate stands in the recording; infinity = it was not tried."""
+        name, method = candidate.stager.name, "fetch" if hook == "pilot_stagein" else "store"
+        return -1 if (hook, name) in self._unmade else self._results.place(name, method, candidate.replica.url)
 
     def instance(self, hook: str, name: str) -> Any:
         """Return a stager; raises what was raised when it could not be made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -46,6 +47,8 @@ TRIES = 3
 FIRST_PAUSE = 1.0
 """Seconds before the second try; doubles with each, times a random factor of 0.5 to 1."""
 LONGEST_PAUSE = 60.0
+DOWN = 0.5
+"""The rank of a candidate whose storage is down; between those of the others and what is no place in a recording."""
 
 
 class Attempts:
@@ -84,7 +87,8 @@ class Attempts:
         """Return the transfer with its candidates; raises `BackendUnavailable` if nothing here can move the file."""
         found = self.candidates(transfer.activity, transfer.replicas)
         if not found:
-            raise no_stager(transfer.lfn, transfer.replicas)
+            excluded = self.explain(transfer.activity, transfer.replicas)
+            raise no_stager(transfer.lfn, transfer.replicas, excluded)
         return replace(transfer, planned=tuple(found))
 
     def move(self, transfer: Transfer, lane: Lane) -> Moved:
@@ -117,16 +121,25 @@ class Attempts:
         if len(queue) > 1:
             if self._unhealthy:
                 queue = self.candidates(transfer.activity, transfer.replicas)
-            queue.sort(key=lambda candidate: self._health.is_down(candidate, out=transfer.out))
-            queue = self._backends.in_turn(transfer.hook, queue)
+            queue.sort(key=lambda candidate: self._rank(transfer, candidate))
         return queue
+
+    def _rank(self, transfer: Transfer, candidate: Candidate[Loaded[Any]]) -> float:
+        """Return how late a candidate comes: `DOWN` if its storage is down; in a replay, as it was recorded.
+
+        What had failed by then, side by side, cannot be known from what fails one after the other.
+        """
+        recorded = self._backends.recorded(transfer.hook, candidate)
+        if recorded is not None:
+            return recorded
+        return DOWN if self._health.is_down(candidate, out=transfer.out) else 0
 
     def _check_use(self, transfer: Transfer, candidate: Candidate[Loaded[Any]]) -> None:
         """Raise `BackendUnavailable` for an input that lies on a storage that is down, if the job has failed already.
 
         Each of a thousand such inputs may take minutes, and none of them could help.
         """
-        if self._lost and not transfer.out and self._health.is_down(candidate, out=False):
+        if self._lost and not transfer.out and self._rank(transfer, candidate) in {DOWN, math.inf}:
             raise BackendUnavailable(
                 f"{shown_url(candidate.replica.url)}: not asked for: the last {DOWN_AFTER} files could not be had there"
             )

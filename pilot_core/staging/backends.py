@@ -76,9 +76,9 @@ class Backends:
                 self._by_scheme[key] = self._registry.stagers(hook, scheme, self._named)
         return self._by_scheme[key]
 
-    def in_turn(self, hook: str, queue: Sequence[Candidate[Loaded[Any]]]) -> list[Candidate[Loaded[Any]]]:  # noqa: ARG002
-        """Return a file's candidates as they are to be tried; a replay has its own order."""
-        return list(queue)
+    def recorded(self, hook: str, candidate: Candidate[Loaded[Any]]) -> float | None:  # noqa: ARG002
+        """Return None; in a replay, where the next call of a candidate stands, infinity = it is not tried (again)."""
+        return None
 
     def instance(self, hook: str, name: str) -> Any:
         """Return the one instance of a stager for a hook; raises `HandledError`."""

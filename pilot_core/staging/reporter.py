@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from pilot_core.staging.lane import Attempt
     from pilot_core.staging.transfer import Transfer
 
-__all__ = ["INTERVAL", "LOG_INTERVAL", "Reporter"]
+__all__ = ["INTERVAL", "LOG_INTERVAL", "TASKS", "Reporter"]
 
 INTERVAL = 0.5
 """Seconds between two events."""
 LOG_INTERVAL = 30.0
 """Seconds between two lines in the log."""
 TASKS = {"read": "stage-in", "write": "stage-out", "log": "log"}
+"""What people read of an activity."""
 
 
 class Reporter:

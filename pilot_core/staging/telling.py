@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.url import shown_url
 from pilot_core.errors import (
@@ -22,6 +22,7 @@ from pilot_core.selection import scheme_of
 
 if TYPE_CHECKING:
     from pilot_core.api.staging import Replica
+    from pilot_core.selection import Verdict
 
 __all__ = ["all_told", "no_stager", "telling"]
 
@@ -38,8 +39,14 @@ OUT_CODES: dict[type[HandledError], PilotErrorCode] = {
 """The pilot error codes of stage-out where they differ from those of stage-in."""
 
 
-def no_stager(lfn: str, replicas: Sequence[Replica]) -> BackendUnavailable:
-    """Return the error for a file that nothing installed here can move."""
+def no_stager(lfn: str, replicas: Sequence[Replica], excluded: Sequence[Verdict[Any]] = ()) -> BackendUnavailable:
+    """Return the error for a file that nothing installed here can move, or may: `excluded` says why not."""
+    why = dict.fromkeys(f"{one.stager.name}: {one.text}" for one in excluded if one.rule != "scheme")
+    if why:
+        return BackendUnavailable(
+            f"{lfn}: no stager here may move it ({'; '.join(why)}); correct the queue, or install what it names",
+            error_code=PilotErrorCode.NOSTORAGEPROTOCOL,
+        )
     schemes = ", ".join(sorted({scheme_of(replica.url) for replica in replicas}))
     return BackendUnavailable(
         f"{lfn}: no stager here serves {schemes}; "

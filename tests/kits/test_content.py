@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pilot_core.testing.kits.content import same_bytes
+from pilot_core.testing.content import same_bytes
 
 
 def test_the_same_is_the_same():

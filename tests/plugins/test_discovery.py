@@ -88,60 +88,60 @@ def test_commands_of_other_distributions_are_no_plugins(shelf):
 
 
 def test_two_distributions_of_one_name_are_both_errors_that_name_each_other(shelf):
-    shelf.add("pilot-a", "stager.http", NEVER, version="1.0")
-    shelf.add("pilot-b", "stager.http", NEVER, version="2.0")
+    shelf.add("pilot-a", "stager.heron", NEVER, version="1.0")
+    shelf.add("pilot-b", "stager.heron", NEVER, version="2.0")
     one, two = shelf.discover()
     assert (one.status, two.status) == (Status.ERROR, Status.ERROR)
-    assert one.reason == "stager.http is also offered by pilot-b 2.0"
-    assert two.reason == "stager.http is also offered by pilot-a 1.0"
-    assert '[plugins] prefer = ["stager.http=pilot-a"]' in one.next_step
+    assert one.reason == "stager.heron is also offered by pilot-b 2.0"
+    assert two.reason == "stager.heron is also offered by pilot-a 1.0"
+    assert '[plugins] prefer = ["stager.heron=pilot-a"]' in one.next_step
 
 
 def test_the_site_may_say_which_of_two_distributions_wins(shelf):
-    shelf.add("pilot-a", "stager.http", NEVER)
-    shelf.add("pilot-b", "stager.http", NEVER)
-    one, two = shelf.discover(prefer=("stager.http=Pilot_B",))
+    shelf.add("pilot-a", "stager.heron", NEVER)
+    shelf.add("pilot-b", "stager.heron", NEVER)
+    one, two = shelf.discover(prefer=("stager.heron=Pilot_B",))
     assert (one.status, two.status) == (Status.SHADOWED, Status.FOUND)
-    assert one.reason == "[plugins] prefer gives stager.http to pilot-b 1.0"
+    assert one.reason == "[plugins] prefer gives stager.heron to pilot-b 1.0"
 
 
 def test_preferring_a_distribution_that_offers_no_such_plugin_settles_nothing(shelf):
-    shelf.add("pilot-a", "stager.http", NEVER)
-    shelf.add("pilot-b", "stager.http", NEVER)
-    records = shelf.discover(prefer=("stager.http=pilot-c",))
+    shelf.add("pilot-a", "stager.heron", NEVER)
+    shelf.add("pilot-b", "stager.heron", NEVER)
+    records = shelf.discover(prefer=("stager.heron=pilot-c",))
     assert {record.status for record in records} == {Status.ERROR}
     assert records[0].reason.endswith("[plugins] prefer names pilot-c, which is none of them")
 
 
 def test_a_blocked_or_incompatible_rival_does_no_harm(shelf):
-    shelf.add("pilot-a", "stager.http", NEVER)
-    shelf.add("pilot-b", "stager.http", NEVER)
-    shelf.add("pilot-c", "stager.http", NEVER, group="pilot_core.plugins.v2")
+    shelf.add("pilot-a", "stager.heron", NEVER)
+    shelf.add("pilot-b", "stager.heron", NEVER)
+    shelf.add("pilot-c", "stager.heron", NEVER, group="pilot_core.plugins.v2")
     found = states(shelf.discover(block=("pilot-b",)))
     assert [state for _, _, state in found] == ["found", "blocked", "incompatible"]
 
 
 def test_a_name_that_one_distribution_gives_twice_is_an_error(shelf):
-    info = shelf.add("pilot-a", "stager.http", NEVER)
-    (info / "entry_points.txt").write_text("[pilot_core.plugins.v1]\nstager.http = a\nstager.http = b\n")
-    records = shelf.discover(prefer=("stager.http=pilot-a",))
-    assert [record.reason for record in records] == ["pilot-a offers stager.http more than once"] * 2
+    info = shelf.add("pilot-a", "stager.heron", NEVER)
+    (info / "entry_points.txt").write_text("[pilot_core.plugins.v1]\nstager.heron = a\nstager.heron = b\n")
+    records = shelf.discover(prefer=("stager.heron=pilot-a",))
+    assert [record.reason for record in records] == ["pilot-a offers stager.heron more than once"] * 2
 
 
-@pytest.mark.parametrize("text", ["stager.http", "=x", "stager.http=", ""])
+@pytest.mark.parametrize("text", ["stager.heron", "=x", "stager.heron=", ""])
 def test_a_preference_that_cannot_be_read_is_a_configuration_error(shelf, text):
     with pytest.raises(ConfigError, match=r"plugins\.prefer: .* must be like 'stager\.http=pilot-stager-http'"):
         shelf.discover(prefer=(text,))
 
 
 def test_contradicting_preferences_are_a_configuration_error(shelf):
-    with pytest.raises(ConfigError, match=r"stager\.http is given to both pilot-a and pilot-b"):
-        shelf.discover(prefer=("stager.http=pilot-a", "stager.http=pilot-b"))
+    with pytest.raises(ConfigError, match=r"stager\.heron is given to both pilot-a and pilot-b"):
+        shelf.discover(prefer=("stager.heron=pilot-a", "stager.heron=pilot-b"))
 
 
-@pytest.mark.parametrize("text", ["stager.http", "pilot-a", "Pilot_A"])
+@pytest.mark.parametrize("text", ["stager.heron", "pilot-a", "Pilot_A"])
 def test_plugins_are_blocked_by_entry_point_or_distribution(shelf, text):
-    shelf.add("pilot-a", "stager.http", NEVER)
+    shelf.add("pilot-a", "stager.heron", NEVER)
     record = only(shelf.discover(block=(text,)))
     assert record.status is Status.BLOCKED
     assert record.reason == f'blocked by [plugins] block = ["{text}"]'
@@ -166,11 +166,11 @@ def test_blocking_wins_over_the_allow_list(shelf):
 
 
 def test_a_name_in_block_or_only_that_fits_nothing_is_noted(shelf):
-    shelf.add("pilot-stager-http", "stager.http", NEVER)
-    notes = discover(shelf.settings(block=("stager.htp",), only=("pilot-stager-http", "pilot-core"))).notes
-    (note,) = (note for note in notes if "htp" in note)
-    assert note.startswith("[plugins] block names 'stager.htp', which no plugin and no distribution here is called")
-    assert note.endswith("; did you mean 'stager.http'?")
+    shelf.add("pilot-stager-heron", "stager.heron", NEVER)
+    notes = discover(shelf.settings(block=("stager.hern",), only=("pilot-stager-heron", "pilot-core"))).notes
+    (note,) = (note for note in notes if "hern" in note)
+    assert note.startswith("[plugins] block names 'stager.hern', which no plugin and no distribution here is called")
+    assert note.endswith("; did you mean 'stager.heron'?")
     assert not [note for note in notes if "[plugins] only" in note]
 
 

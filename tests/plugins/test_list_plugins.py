@@ -354,16 +354,16 @@ def test_options_that_make_no_sense_are_one_line_and_exit_code_2(list_plugins, a
 
 
 def test_the_sites_configuration_file_counts(shelf, list_plugins, tmp_path):
-    shelf.add("pilot-a", "stager.http", NEVER)
-    shelf.add("pilot-b", "stager.http", NEVER)
+    shelf.add("pilot-a", "stager.heron", NEVER)
+    shelf.add("pilot-b", "stager.heron", NEVER)
     config = tmp_path / "pilot.toml"
     config.write_text(
-        f'[plugins]\npaths = ["{shelf.path}"]\nprefer = ["stager.http=pilot-b"]\nblock = ["executor.process"]\n'
+        f'[plugins]\npaths = ["{shelf.path}"]\nprefer = ["stager.heron=pilot-b"]\nblock = ["executor.process"]\n'
         '[pilot]\nserver = "https://x"\n'
     )
     rows = list_plugins("--config", str(config), "--json").rows
-    assert rows["stager.http", "pilot-a"]["status"] == "shadowed"
-    assert rows["stager.http", "pilot-b"]["status"] == "found"
+    assert rows["stager.heron", "pilot-a"]["status"] == "shadowed"
+    assert rows["stager.heron", "pilot-b"]["status"] == "found"
     assert rows["executor.process", "pilot-core"]["status"] == "blocked"
 
 
@@ -371,41 +371,41 @@ def test_the_sites_configuration_file_counts(shelf, list_plugins, tmp_path):
 
 
 def test_why_shows_who_would_serve_a_url_in_which_order_and_who_not(shelf, listed):
-    shelf.stager("http", "http", "https")
-    shelf.stager("gfal", "https", "srm", priority=60)
-    code = "@hookimpl\ndef pilot_stagein():\n    yield Provider(name='ro', factory=make, schemes=frozenset(['https']))"
+    shelf.stager("heron", "heron", "herons")
+    shelf.stager("gfal", "herons", "srm", priority=60)
+    code = "@hookimpl\ndef pilot_stagein():\n    yield Provider(name='ro', factory=make, schemes=frozenset(['herons']))"
     shelf.add("pilot-ro", "stager.ro", HEAD + code)
     shelf.add("pilot-bad", "stager.bad", "import nothere")
     shelf.add("pilot-new", "stager.new", NEVER, group="pilot_core.plugins.v2")
     shelf.add("pilot-never", "executor.never", f"open({str(shelf.path / 'imported')!r}, 'w').close()")
-    done = listed("--why", "https://x/y")
+    done = listed("--why", "herons://x/y")
     assert done.code == 0
     assert not (shelf.path / "imported").exists()
-    blocks = done.out.split("stage-out https://x/y")
+    blocks = done.out.split("stage-out herons://x/y")
     assert [line.split() for line in blocks[0].splitlines()][:4] == [
-        ["stage-in", "https://x/y:", "tried", "in", "this", "order"],
-        ["1", "http", "pilot-stager-http", "1.0", "name:", "all", "else", "equal:", "by", "name", "(http)"],
+        ["stage-in", "herons://x/y:", "tried", "in", "this", "order"],
+        ["1", "heron", "pilot-stager-heron", "1.0", "name:", "all", "else", "equal:", "by", "name", "(heron)"],
         ["2", "ro", "pilot-ro", "1.0", "name:", "all", "else", "equal:", "by", "name", "(ro)"],
         ["3", "gfal", "pilot-stager-gfal", "1.0", "priority:", "its", "priority", "is", "60"],
     ]
-    assert "scheme: serves file, not https" in blocks[0]
+    assert "scheme: serves file, not herons" in blocks[0]
     assert "error: ModuleNotFoundError: No module named 'nothere'" in blocks[0]
     assert "incompatible: made for plugin API v2" in blocks[0]
     assert "task: offers no stage-out" in blocks[1]
 
 
 def test_why_as_json(shelf, listed):
-    shelf.stager("http", "http")
-    done = listed("--why", "http://x/y", "--json", "--set", "plugins.block=stager.file")
+    shelf.stager("heron", "heron")
+    done = listed("--why", "heron://x/y", "--json", "--set", "plugins.block=stager.file")
     document = json.loads(done.out)
     assert {row["kind"] for row in document["plugins"]} == {"stager"}
     why = document["why"]
-    assert why["url"] == "http://x/y"
+    assert why["url"] == "heron://x/y"
     first = why["stage-in"][0]
     assert (first["place"], first["name"], first["distribution"], first["rule"]) == (
         1,
-        "http",
-        "pilot-stager-http",
+        "heron",
+        "pilot-stager-heron",
         "only",
     )
     blocked = next(row for row in why["stage-out"] if row["name"] == "file")

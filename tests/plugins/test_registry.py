@@ -192,7 +192,7 @@ def test_settings_are_frozen_and_described(shelf, frozen, default, reason):
     [
         ("", "pilot_stagein: a stager must say which URL schemes it serves"),
         ("'HTTP'", "pilot_stagein: 'HTTP' is not a URL scheme like 'https'"),
-        ("'http://'", "pilot_stagein: 'http://' is not a URL scheme like 'https'"),
+        ("'heron://'", "pilot_stagein: 'heron://' is not a URL scheme like 'https'"),
     ],
 )
 def test_a_stager_names_its_schemes(shelf, schemes, reason):
@@ -247,10 +247,10 @@ def test_one_object_under_two_names_is_an_error_of_the_second(shelf):
 
 
 def test_a_missing_module_is_named_with_what_to_install(shelf):
-    shelf.add("pilot-a", "executor.a", "import XRootD.client")
+    shelf.add("pilot-a", "executor.a", "import Xylem.client")
     with pytest.raises(PluginError) as caught:
         shelf.registry().provider("executor", "a")
-    assert f"install the Python module XRootD for {sys.executable}, or block it" in str(caught.value)
+    assert f"install the Python module Xylem for {sys.executable}, or block it" in str(caught.value)
 
 
 def test_interruption_by_the_user_passes_and_leaves_nothing(shelf):
@@ -278,11 +278,12 @@ def test_a_deprecation_of_the_hooks_is_kept_in_the_record(shelf, monkeypatch):
 
 
 def test_an_unknown_name_is_one_line_with_near_names_and_what_to_install(shelf):
-    shelf.stager("http")
+    shelf.stager("heron")
     with pytest.raises(PluginError) as caught:
-        shelf.registry().provider("stager", "htp", "pilot_stagein")
+        shelf.registry().provider("stager", "hern", "pilot_stagein")
     assert str(caught.value) == (
-        "no stager 'htp' is installed; did you mean 'http'?; install pilot-stager-htp, or see 'pilot-core list-plugins'"
+        "no stager 'hern' is installed; did you mean 'heron'?; install pilot-stager-hern, "
+        "or see 'pilot-core list-plugins'"
     )
 
 
@@ -304,12 +305,12 @@ def test_what_may_not_be_imported_is_refused_by_its_reason(shelf, options, group
 
 
 def test_of_a_shadowed_and_a_preferred_plugin_the_preferred_is_used(shelf):
-    shelf.stager("http", distribution="pilot-a")
-    shelf.stager("http", distribution="pilot-b")
-    registry = shelf.registry(prefer=("stager.http=pilot-b",))
-    assert registry.provider("stager", "http", "pilot_stagein").distribution == "pilot-b"
+    shelf.stager("heron", distribution="pilot-a")
+    shelf.stager("heron", distribution="pilot-b")
+    registry = shelf.registry(prefer=("stager.heron=pilot-b",))
+    assert registry.provider("stager", "heron", "pilot_stagein").distribution == "pilot-b"
     with pytest.raises(PluginError, match="also offered by pilot-b"):
-        shelf.registry().provider("stager", "http", "pilot_stagein")
+        shelf.registry().provider("stager", "heron", "pilot_stagein")
 
 
 def test_a_stager_without_stage_out_says_so(shelf):
@@ -323,9 +324,9 @@ def test_a_stager_without_stage_out_says_so(shelf):
 
 
 def test_a_kind_with_two_hooks_must_be_asked_for_by_hook(shelf):
-    shelf.stager("http")
+    shelf.stager("heron")
     with pytest.raises(ValueError, match="say which"):
-        shelf.registry().provider("stager", "http")
+        shelf.registry().provider("stager", "heron")
     with pytest.raises(ValueError, match="not a registration hook"):
         shelf.registry().providers("pilot_heartbeat")
 
@@ -352,27 +353,27 @@ def imported(registry):
 
 def test_stagers_are_found_by_scheme_with_as_few_imports_as_that_takes(shelf):
     shelf.stager("root", "root")
-    shelf.stager("http", "http", "https")
-    shelf.stager("gfal", "https", "srm")
+    shelf.stager("heron", "heron", "herons")
+    shelf.stager("gfal", "herons", "srm")
     registry = shelf.registry()
     assert [loaded.name for loaded in registry.stagers("pilot_stagein", "root")] == ["root"]
     assert imported(registry) == {"root"}
-    assert [loaded.name for loaded in registry.stagers("pilot_stagein", "https", ["gfal"])] == ["gfal"]
+    assert [loaded.name for loaded in registry.stagers("pilot_stagein", "herons", ["gfal"])] == ["gfal"]
     assert imported(registry) == {"root", "gfal"}
-    assert [loaded.name for loaded in registry.stagers("pilot_stagein", "https")] == ["gfal", "http"]
+    assert [loaded.name for loaded in registry.stagers("pilot_stagein", "herons")] == ["gfal", "heron"]
     assert registry.stagers("pilot_stagein", "s3") == ()
 
 
 def test_a_stager_that_the_queue_names_and_that_is_not_there_is_logged_once(shelf, caplog):
-    shelf.stager("http")
+    shelf.stager("heron")
     registry = shelf.registry()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert [loaded.name for loaded in registry.stagers("pilot_stagein", "http", ["xrootd"])] == ["http"]
+            assert [loaded.name for loaded in registry.stagers("pilot_stagein", "heron", ["xylem"])] == ["heron"]
     (record,) = caplog.records
     assert record.getMessage() == (
-        "the queue names a stager that cannot be used: no stager 'xrootd' is installed; known: http; install "
-        "pilot-stager-xrootd, or see 'pilot-core list-plugins'"
+        "the queue names a stager that cannot be used: no stager 'xylem' is installed; known: heron; install "
+        "pilot-stager-xylem, or see 'pilot-core list-plugins'"
     )
 
 

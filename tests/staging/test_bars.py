@@ -65,6 +65,17 @@ def test_bars_show_the_whole_and_each_file_under_way(terminal):
     bars.stop()
 
 
+def test_a_size_that_nobody_knows_is_no_number(terminal):
+    bars = Bars(terminal, FakeClock())
+    bars.hear(progress_of(transfer_of(size=None), size=None))
+    *_, whole, file = terminal.shown().splitlines()
+    assert "2.0/? MB" in whole
+    assert "1.0/? MB" in file
+    bars.hear(progress_of(transfer_of(), size=None))
+    assert "1.0/4.0 MB" in terminal.shown().splitlines()[-1]
+    bars.stop()
+
+
 def test_the_log_scrolls_by_above_the_bars(terminal):
     clock = FakeClock()
     with shown_progress(terminal, clock) as (stream, hear):

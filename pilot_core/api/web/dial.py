@@ -186,12 +186,15 @@ def _looked_up(host: str, port: int, patience: Patience) -> list[Any]:
         finally:
             done.set()
 
-    threading.Thread(target=look, name="name-lookup", daemon=True).start()
+    try:
+        threading.Thread(target=look, name="name-lookup", daemon=True).start()
+    except RuntimeError as error:
+        raise TransientError(f"{patience.what}: {host} cannot be looked up: {error}") from None
     patience.wait(done)
-    error = found[0]
-    if isinstance(error, list):
-        return error
-    text = f"{patience.what}: no address of {host}: {getattr(error, 'strerror', None) or error}"
-    if isinstance(error, UnicodeError) or error.errno in _UNKNOWN:
+    told = found[0]
+    if isinstance(told, list):
+        return told
+    text = f"{patience.what}: no address of {host}: {getattr(told, 'strerror', None) or told}"
+    if isinstance(told, UnicodeError) or told.errno in _UNKNOWN:
         raise BackendUnavailable(text)
     raise TransientError(text)

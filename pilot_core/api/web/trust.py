@@ -37,6 +37,13 @@ class Trust:
     ca_dir: Path | None = None
     """Directory with files named by hash, such as /etc/grid-security/certificates."""
 
+    @classmethod
+    def chosen(cls, ca_file: Path | None, ca_dir: Path | None, *, otherwise: Path | None) -> Trust:
+        """Return what a plugin's settings name, or without any what the pilot trusts (`Context.ca_file`)."""
+        if ca_file is None and ca_dir is None and otherwise is not None:
+            return cls(ca_dir=otherwise) if otherwise.is_dir() else cls(ca_file=otherwise)
+        return cls(ca_file=ca_file, ca_dir=ca_dir)
+
 
 class TlsContexts:
     """Keeps one TLS context for each client certificate: loading the authorities takes milliseconds. Thread safe."""
@@ -99,7 +106,7 @@ def identity_of(certificate: ClientCertificate | None) -> Identity:
         try:
             status = file.stat()
         except OSError as error:
-            raise AuthError(f"cannot read the client certificate {file}: {error.strerror}") from None
+            raise AuthError(f"cannot read the client certificate {file}: {error.strerror}; correct its path") from None
         found += (status.st_mtime_ns, status.st_size, status.st_ino)
     return tuple(found)
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 from pilot_core.api.web.head import LARGEST_HEAD, Head, end_of_head
 from pilot_core.api.web.patience import ConnectionLost
 from pilot_core.api.web.trust import tls_error
-from pilot_core.errors import BackendUnavailable
+from pilot_core.errors import BackendUnavailable, HandledError
 
 if TYPE_CHECKING:
     from pilot_core.api.web.patience import Patience
-    from pilot_core.errors import HandledError
 
 __all__ = ["Wire"]
 
@@ -104,7 +103,7 @@ class Wire:
         """Say whether an idle connection is still open, and silent as it has to be."""
         try:
             return not self._ahead and self._receive(memoryview(bytearray(1))) is None
-        except (ConnectionLost, BackendUnavailable):
+        except HandledError:
             return False
 
     def head(self, patience: Patience) -> Head:

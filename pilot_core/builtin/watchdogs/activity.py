@@ -6,11 +6,12 @@ import threading
 from typing import TYPE_CHECKING
 
 from pilot_core import PilotErrorCode, Violation
-from pilot_core.builtin.watchdogs.telling import Memories, Trend, span
+from pilot_core.builtin.watchdogs.base import Looks
+from pilot_core.builtin.watchdogs.settings import LoopingSettings, ProcessesSettings
+from pilot_core.builtin.watchdogs.telling import Memories, span
 
 if TYPE_CHECKING:
     from pilot_core import Context, DiskUse, Watched
-    from pilot_core.builtin.watchdogs.settings import LoopingSettings, ProcessesSettings
 
 __all__ = ["Looping", "Processes"]
 
@@ -28,20 +29,15 @@ class _Last:
         """CPU seconds used by then."""
 
 
-class Looping:
+class Looping(Looks[LoopingSettings]):
     """Ends a payload that does nothing any more: no file in its directory changes, and no CPU time is used.
 
     Pilot 3 looks at the files alone, and ends payloads that compute for hours between two writes.
     """
 
-    def __init__(self, settings: LoopingSettings, context: Context) -> None:  # noqa: ARG002  (every factory's signature)
-        self._settings = settings
+    def __init__(self, settings: LoopingSettings, context: Context) -> None:
+        super().__init__(settings, context)
         self._last: Memories[_Last] = Memories(_Last)
-
-    @property
-    def interval(self) -> float:
-        """Seconds between checks."""
-        return self._settings.interval
 
     def check(self, watched: Watched) -> Violation | None:
         """Compare files and CPU time with those of the last sign of life."""
@@ -66,17 +62,8 @@ class Looping:
         )
 
 
-class Processes:
+class Processes(Looks[ProcessesSettings]):
     """Ends a payload that has too many processes and threads."""
-
-    def __init__(self, settings: ProcessesSettings, context: Context) -> None:  # noqa: ARG002  (every factory's signature)
-        self._settings = settings
-        self._trend = Trend()
-
-    @property
-    def interval(self) -> float:
-        """Seconds between checks."""
-        return self._settings.interval
 
     def check(self, watched: Watched) -> Violation | None:
         """Count them."""

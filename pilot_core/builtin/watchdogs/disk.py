@@ -7,34 +7,26 @@ import stat
 from typing import TYPE_CHECKING
 
 from pilot_core import PilotErrorCode, Violation
+from pilot_core.builtin.watchdogs.base import Looks
 from pilot_core.builtin.watchdogs.limits import MB, disk_share, grace
-from pilot_core.builtin.watchdogs.telling import Trend, sizes
+from pilot_core.builtin.watchdogs.settings import (
+    DiskSpaceSettings,
+    OutputSizeSettings,
+    StdoutSizeSettings,
+    WorkDirSettings,
+)
+from pilot_core.builtin.watchdogs.telling import sizes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pilot_core import Context, Watched
-    from pilot_core.builtin.watchdogs.settings import (
-        DiskSpaceSettings,
-        OutputSizeSettings,
-        StdoutSizeSettings,
-        WorkDirSettings,
-    )
+    from pilot_core import Watched
 
 __all__ = ["DiskSpace", "OutputSize", "StdoutSize", "WorkDir"]
 
 
-class WorkDir:
+class WorkDir(Looks[WorkDirSettings]):
     """Ends a payload whose directory takes more of the disk than it may."""
-
-    def __init__(self, settings: WorkDirSettings, context: Context) -> None:  # noqa: ARG002  (every factory's signature)
-        self._settings = settings
-        self._trend = Trend()
-
-    @property
-    def interval(self) -> float:
-        """Seconds between checks."""
-        return self._settings.interval
 
     def check(self, watched: Watched) -> Violation | None:
         """Add up what lies in the directory."""
@@ -56,17 +48,8 @@ class WorkDir:
         )
 
 
-class DiskSpace:
+class DiskSpace(Looks[DiskSpaceSettings]):
     """Ends a payload before the disk is so full that neither its outputs nor its log have room."""
-
-    def __init__(self, settings: DiskSpaceSettings, context: Context) -> None:  # noqa: ARG002  (every factory's signature)
-        self._settings = settings
-        self._trend = Trend()
-
-    @property
-    def interval(self) -> float:
-        """Seconds between checks."""
-        return self._settings.interval
 
     def check(self, watched: Watched) -> Violation | None:
         """Ask the file system; a directory that is not there has no file system."""
@@ -88,17 +71,8 @@ class DiskSpace:
         )
 
 
-class StdoutSize:
+class StdoutSize(Looks[StdoutSizeSettings]):
     """Ends a payload that writes too much to its standard output or standard error."""
-
-    def __init__(self, settings: StdoutSizeSettings, context: Context) -> None:  # noqa: ARG002  (every factory's signature)
-        self._settings = settings
-        self._trend = Trend()
-
-    @property
-    def interval(self) -> float:
-        """Seconds between checks."""
-        return self._settings.interval
 
     def check(self, watched: Watched) -> Violation | None:
         """Look at the two files."""
@@ -113,17 +87,8 @@ class StdoutSize:
         )
 
 
-class OutputSize:
+class OutputSize(Looks[OutputSizeSettings]):
     """Ends a payload that makes an output file which is too large to be stored."""
-
-    def __init__(self, settings: OutputSizeSettings, context: Context) -> None:  # noqa: ARG002  (every factory's signature)
-        self._settings = settings
-        self._trend = Trend()
-
-    @property
-    def interval(self) -> float:
-        """Seconds between checks."""
-        return self._settings.interval
 
     def check(self, watched: Watched) -> Violation | None:
         """Look at the job's output files; one that is empty or not there may still come."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pilot_core import CancelToken, ClientCertificate, Deadline, HandledError, PilotErrorCode, Violation
+from pilot_core.builtin.watchdogs.base import Looks
+from pilot_core.builtin.watchdogs.settings import CredentialSettings
 from pilot_core.builtin.watchdogs.telling import span
 
 if TYPE_CHECKING:
     from pilot_core import Context, Credential, Watched
-    from pilot_core.builtin.watchdogs.settings import CredentialSettings
 
 __all__ = ["CredentialLifetime"]
 
@@ -17,22 +18,16 @@ PATIENCE = 10.0
 """Seconds in which a source has to give the credential."""
 
 
-class CredentialLifetime:
+class CredentialLifetime(Looks[CredentialSettings]):
     """Ends a payload while the pilot's X.509 credential still lives long enough for its outputs and its report.
 
     Tokens live for minutes by intent and are renewed by others, so they are not looked at.
     """
 
     def __init__(self, settings: CredentialSettings, context: Context) -> None:
-        self._settings = settings
-        self._context = context
+        super().__init__(settings, context)
         self._seen: Credential | None = None
         """The last one seen."""
-
-    @property
-    def interval(self) -> float:
-        """Seconds between checks."""
-        return self._settings.interval
 
     def check(self, watched: Watched) -> Violation | None:
         """Look at the credential of now: it may have been renewed."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pilot_core import PilotErrorCode, Violation
+from pilot_core.builtin.watchdogs.base import Looks
 from pilot_core.builtin.watchdogs.limits import MB, grace, memory_share
-from pilot_core.builtin.watchdogs.telling import Trend, sizes
+from pilot_core.builtin.watchdogs.settings import MemorySettings
+from pilot_core.builtin.watchdogs.telling import sizes
 
 if TYPE_CHECKING:
-    from pilot_core import Context, Watched
-    from pilot_core.builtin.watchdogs.settings import MemorySettings
+    from pilot_core import Watched
 
 __all__ = ["Memory"]
 
@@ -18,21 +19,12 @@ STEP = 1000
 """MB to which a job's own wish is rounded up, as PanDA's brokerage and Pilot 3 do."""
 
 
-class Memory:
+class Memory(Looks[MemorySettings]):
     """Ends a payload that takes more memory than it may.
 
     The measure is PSS, in which memory that several processes share counts once. The kernel takes its time to find it,
     so it is only asked for where the resident memory, which is never less and known at once, is beyond the limit.
     """
-
-    def __init__(self, settings: MemorySettings, context: Context) -> None:  # noqa: ARG002  (every factory's signature)
-        self._settings = settings
-        self._trend = Trend()
-
-    @property
-    def interval(self) -> float:
-        """Seconds between checks."""
-        return self._settings.interval
 
     def check(self, watched: Watched) -> Violation | None:
         """Add up the processes' memory."""

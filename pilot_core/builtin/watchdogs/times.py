@@ -5,26 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pilot_core import PilotErrorCode, Violation
+from pilot_core.builtin.watchdogs.base import Looks
 from pilot_core.builtin.watchdogs.limits import grace
-from pilot_core.builtin.watchdogs.telling import Trend
+from pilot_core.builtin.watchdogs.settings import CpuTimeSettings, WallTimeSettings
 
 if TYPE_CHECKING:
-    from pilot_core import Context, Watched
-    from pilot_core.builtin.watchdogs.settings import CpuTimeSettings, WallTimeSettings
+    from pilot_core import Watched
 
 __all__ = ["CpuTime", "WallTime"]
 
 
-class WallTime:
+class WallTime(Looks[WallTimeSettings]):
     """Ends a payload that runs for too long, or that would outlive the pilot's own time in its batch slot."""
-
-    def __init__(self, settings: WallTimeSettings, context: Context) -> None:  # noqa: ARG002  (every factory's signature)
-        self._settings = settings
-
-    @property
-    def interval(self) -> float:
-        """Seconds between checks."""
-        return self._settings.interval
 
     def check(self, watched: Watched) -> Violation | None:
         """Look at the clock."""
@@ -51,17 +43,8 @@ class WallTime:
         return None
 
 
-class CpuTime:
+class CpuTime(Looks[CpuTimeSettings]):
     """Ends a payload that has used more CPU time than it may."""
-
-    def __init__(self, settings: CpuTimeSettings, context: Context) -> None:  # noqa: ARG002  (every factory's signature)
-        self._settings = settings
-        self._trend = Trend()
-
-    @property
-    def interval(self) -> float:
-        """Seconds between checks."""
-        return self._settings.interval
 
     def check(self, watched: Watched) -> Violation | None:
         """Add up the CPU time of all processes, those that have ended and were waited for included."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pilot_core.api.cancel import Deadline
 from pilot_core.api.clock import Event, SystemClock
 from pilot_core.errors import HandledError, TransferTimeout
-from pilot_core.testing.kits.content import same_bytes
+from pilot_core.testing.content import same_bytes
 from pilot_core.testing.kits.stager_base import FILE, Bench, StagerBase, check_result, data_of, refused
 from pilot_core.testing.kits.within import PATIENCE
 

@@ -11,7 +11,7 @@ import pytest
 
 from pilot_core.api.checksums import DIGITS
 from pilot_core.errors import Cancelled, ChecksumMismatch, SourceNotFound, TransferError
-from pilot_core.testing.kits.content import same_bytes
+from pilot_core.testing.content import same_bytes
 from pilot_core.testing.kits.stager_base import (
     ANY,
     FILE,

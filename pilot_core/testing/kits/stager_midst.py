@@ -16,8 +16,8 @@ import pytest
 from pilot_core.api.cancel import CancelToken, Deadline
 from pilot_core.api.clock import Event, SystemClock
 from pilot_core.errors import Cancelled, HandledError, TransferError, TransferTimeout
+from pilot_core.testing.content import same_bytes
 from pilot_core.testing.kits.apart import Disk, adopt_orphans, apart, children, running_children
-from pilot_core.testing.kits.content import same_bytes
 from pilot_core.testing.kits.stager_base import (
     ANY,
     FILE,

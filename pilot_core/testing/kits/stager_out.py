@@ -14,10 +14,11 @@ from pilot_core.errors import (
     ChecksumMismatch,
     HandledError,
     SourceNotFound,
+    TargetExists,
     TransferError,
 )
+from pilot_core.testing.content import same_bytes
 from pilot_core.testing.kits.apart import Disk, apart
-from pilot_core.testing.kits.content import same_bytes
 from pilot_core.testing.kits.stager_base import (
     ANY,
     FILE,
@@ -123,10 +124,10 @@ class StageOutClauses(StagerBase):
         assert stage_out.storage.names() == {FILE}
 
     def test_without_overwrite_an_older_file_stays(self, stage_out: Bench) -> None:
-        """Without `overwrite` an older file at that place is an error and stays as it is; a free place is no error."""
+        """Without `overwrite` an older file is `TargetExists` and stays as it is; a free place is no error."""
         stage_out.storage.put(FILE, b"older")
         stage_out.write(b"new")
-        refused(lambda: stage_out.store(overwrite=False), TransferError, what="storing over an older file")
+        refused(lambda: stage_out.store(overwrite=False), TargetExists, what="storing over an older file")
         same_bytes(stage_out.storage.get(FILE), b"older", "the older file was touched")
         assert stage_out.storage.names() == {FILE}
         stage_out.store("free.dat", source=stage_out.here / FILE, overwrite=False)

@@ -13,8 +13,8 @@ from pilot_core.errors import (
     TransferError,
     TransferTimeout,
 )
+from pilot_core.testing.content import same_bytes
 from pilot_core.testing.kits.apart import apart, children
-from pilot_core.testing.kits.content import same_bytes
 from pilot_core.testing.kits.stager_base import (
     ANY,
     FILE,

@@ -7,9 +7,7 @@ there is 409, MKCOL of one that is there 405, a PUT appears whole; no `Digest`.
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
-import signal
 import socket
 import subprocess
 from contextlib import suppress
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilot_core.api.clock import SystemClock
+from pilot_core.testing.servers.common import account_of, end, free_ports
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,6 +26,8 @@ PATIENCE = 30.0
 """Seconds for the server to begin."""
 TRIES = 5
 """How often another port is tried: somebody may take the one that was free."""
+ACCOUNTS = ("www-data", "nobody")
+"""As whom it serves where this process is root: the first that is here."""
 _GLANCE = 0.02
 """Seconds between two attempts to connect to a server that starts."""
 _MODULES = Path("/usr/lib/apache2/modules")
@@ -75,7 +76,7 @@ class ApacheServer:
         try:
             for folder in (self.folder, self.home / "locks"):
                 folder.mkdir(parents=True)
-                if (account := _account()) is not None:
+                if (account := account_of("Apache", ACCOUNTS)) is not None:
                     os.chown(folder, account.pw_uid, account.pw_gid)
             self._start()
         except BaseException:
@@ -99,7 +100,7 @@ class ApacheServer:
 
     def _start(self) -> None:
         for _ in range(TRIES):
-            self.port = _free_port()
+            [self.port] = free_ports(1)
             if self._began():
                 return
             self._stop()
@@ -110,7 +111,7 @@ class ApacheServer:
         program = shutil.which("apache2", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
         if program is None:
             raise RuntimeError("Apache is not installed: apt-get install apache2-bin")
-        account = _account()
+        account = account_of("Apache", ACCOUNTS)
         config = self.home / "apache.conf"
         config.write_text(
             _CONFIGURATION.format(
@@ -138,27 +139,4 @@ class ApacheServer:
 
     def _stop(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _account() -> pwd.struct_passwd | None:
-    """Return as whom the server serves; None = as this process."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("www-data", "nobody"):
-        with suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise RuntimeError("Apache does not serve as root, and neither of the accounts www-data and nobody is here")
-
-
-def _free_port() -> int:
-    """Return a port on which nobody listens now."""
-    with socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+        end(process)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilot_core.api.clock import SystemClock
+from pilot_core.testing.servers.common import free_ports
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -102,7 +103,7 @@ class CephGateway:
         self.folder = folder
         self.access_key = "PILOTACCESSKEY"
         self.secret_key = f"pilot/{secrets.token_hex(12)}+"
-        self.port, self._monitor, tls_port = _free_ports(3)
+        self.port, self._monitor, tls_port = free_ports(3)
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.tls_endpoint = f"https://localhost:{tls_port}" if certificate else ""
         endpoints = f"endpoint=127.0.0.1:{self.port}"
@@ -235,15 +236,3 @@ class CephGateway:
             self._clock.wait(until=self._clock.monotonic() + _GLANCE)
         told = (self.folder / f"{program}.out").read_text(errors="replace")[-2000:]
         raise RuntimeError(f"{program} does not listen on port {port} of 127.0.0.1: {told}")
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody has now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

@@ -7,11 +7,8 @@ slash at the end; no `Digest`; `If-None-Match` of a PUT is not looked at.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -20,6 +17,7 @@ from urllib.parse import quote
 
 from pilot_core.api.clock import Event, SystemClock
 from pilot_core.testing.kits.storage import DirectoryStorage
+from pilot_core.testing.servers.common import end, free_ports
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -116,7 +114,7 @@ class NginxServer:
         tries = 1 if self.port else TRIES
         for _ in range(tries):
             if tries > 1:
-                self.port = _free_port()
+                [self.port] = free_ports(1)
             if self._began():
                 return
             self.stop()
@@ -125,11 +123,7 @@ class NginxServer:
     def stop(self) -> None:
         """End it at once, in whatever it does."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        end(process)
 
     def refuse(self) -> None:
         """From now on let nobody in."""
@@ -228,12 +222,3 @@ class NginxStorage(DirectoryStorage):
     def _url(self, folder: str) -> str:
         scheme, rest = self.server.url.split("://", 1)
         return f"{self._scheme or scheme}://{rest}/{quote(folder)}"
-
-
-def _free_port() -> int:
-    """Return a port on which nobody listens now."""
-    with socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port

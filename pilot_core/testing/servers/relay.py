@@ -30,7 +30,7 @@ class Trouble:
     way: str = "down"
     """Whose bytes are counted: `down` = the server's, `up` = the client's."""
     times: int = 1
-    """How many connections it strikes; then all is well again. The ones after the first have no bytes left."""
+    """How many connections it strikes, 0 for all; then all is well again. Those after the first have no bytes left."""
 
 
 @dataclass(eq=False)
@@ -48,17 +48,20 @@ class _Way:
 class Relay:
     """Listens on a free port of 127.0.0.1 (`port`) for a server on another one; use it in a `with` block."""
 
-    def __init__(self, server_port: int) -> None:
+    def __init__(self, server_port: int, trouble: Trouble | None = None) -> None:
+        """`trouble` is what goes wrong from the beginning."""
         self._server = ("127.0.0.1", server_port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
         """How many came in so far."""
+        self.answered = 0
+        """Bytes of the server's that were passed on, or are about to be."""
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
-        self._trouble: Trouble | None = None
-        self._left = 0
+        self._trouble = trouble
+        self._left = trouble.after if trouble else 0
         self._struck = 0
         self._refusing = False
         self._ended = False
@@ -169,16 +172,16 @@ class Relay:
             if len(allowed) < len(data):
                 self._strike(way, trouble, allowed)
                 return
-        way.pending += data
+        self._pend(way, data)
         way.ended = way.ended or not data
         self._flush(way)
 
     def _strike(self, way: _Way, trouble: Trouble, allowed: bytes) -> None:
         """Let go wrong what is to go wrong."""
         self._struck += 1
-        if self._struck >= trouble.times:
+        if self._struck == trouble.times:
             self._trouble = None
-        way.pending += allowed
+        self._pend(way, allowed)
         self._flush(way)
         if way.source not in self._ways:
             return
@@ -187,6 +190,11 @@ class Relay:
             self._watch(way)
         else:
             self._close(way, reset=trouble.kind == "cut")
+
+    def _pend(self, way: _Way, data: bytes) -> None:
+        """Have bytes passed on."""
+        way.pending += data
+        self.answered += len(data) if way.down else 0
 
     def _flush(self, way: _Way) -> None:
         """Pass on what is pending."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pilot_core.testing.servers.common import end
 from pilot_core.testing.tls import TestAuthority
 
 if TYPE_CHECKING:
@@ -156,10 +157,8 @@ class RucioServer:
 
     def __exit__(self, *_: object) -> None:
         self._wire.close()
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        end(self._process)
+        self._process = None
 
     # -- what tests tell it ------------------------------------------------------------------------------------------
 

@@ -5,13 +5,10 @@ Needs the programs of the Debian packages xrootd-server and xrootd-client (`bin:
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -22,6 +19,7 @@ from urllib.parse import quote
 
 from pilot_core.api.clock import Event, SystemClock
 from pilot_core.testing import DirectoryStorage
+from pilot_core.testing.servers.common import account_of, end, free_ports
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -77,7 +75,7 @@ class XrootdServer:
         options: str = "",
         checksums: bool = True,
     ) -> None:
-        self.account = _account()
+        self.account = account_of("xrootd", ACCOUNTS)
         self.home = Path(tempfile.mkdtemp(prefix="xrootd-", dir=SHORT))
         self.data = data or self.home / "data"
         """The folder that the server exports; its files lie below `folder`."""
@@ -127,7 +125,7 @@ class XrootdServer:
         chosen = bool(self.port)
         for _ in range(TRIES):
             if not chosen:
-                self.port, self.http_port = _free_ports()
+                self.port, self.http_port = free_ports(2)
             if self._began():
                 return
             self.stop()
@@ -136,11 +134,7 @@ class XrootdServer:
     def stop(self) -> None:
         """End it and wait for that; its ports stay its own for `start`."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        end(process)
 
     @property
     def running(self) -> bool:
@@ -206,7 +200,7 @@ class XrootdServer:
         if account is not None:
             groups = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         self._process = subprocess.Popen(
-            ["xrootd", "-I", "v4", "-n", "test", "-c", str(config)],
+            ["setpriv", "--pdeathsig", "TERM", "xrootd", "-I", "v4", "-n", "test", "-c", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -313,22 +307,3 @@ class XrootdStorage(DirectoryStorage):
     def down(self) -> None:
         """From now on the storage does not answer."""
         self.server.stop()
-
-
-def _account() -> pwd.struct_passwd | None:
-    """Return as whom the server runs; None = as this process."""
-    if os.geteuid() != 0:
-        return None
-    for name in ACCOUNTS:
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise RuntimeError(f"xrootd refuses to run as root, and none of the accounts {', '.join(ACCOUNTS)} is here")
-
-
-def _free_ports() -> tuple[int, int]:
-    """Return two ports on which nobody listens now."""
-    with socket.socket() as one, socket.socket() as other:
-        for each in (one, other):
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            each.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]

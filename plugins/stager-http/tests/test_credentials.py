@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from pilot_core import AuthError, BearerToken, ClientCertificate, ConfigError
+from pilot_core import AuthError, BearerToken, ClientCertificate, ConfigError, TransientError
 from pilot_core.testing.servers.scripted_http import ScriptedHttp
 
 DATA = bytes(range(256)) * 8192  # 2 MiB
@@ -49,6 +49,23 @@ def test_a_token_is_sent_over_tls(bench, answering, token, tmp_path):
         for scheme in ("https", "davs"):
             on.fetch(f"{scheme}://localhost:{server.port}/f", **KNOWN)
         assert [bearer(asked) for asked in server.asked] == ["canary-one"] * 2
+
+
+@pytest.mark.parametrize("in_body", [True, False])
+def test_a_token_that_a_storage_repeats_is_not_shown(bench, token, in_body):
+    def repeat(connection):
+        asked = connection.request()
+        token.write_text("canary-two")
+        words = "x" * 182 + f" no good: {bearer(asked)}"
+        if in_body:
+            connection.answer(500, words.encode(), {"Content-Type": "text/plain"})
+        else:
+            connection.send(f"HTTP/1.1 500 {words[150:]}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    with ScriptedHttp(repeat) as server, pytest.raises(TransientError) as caught:
+        bench(token_file=token, token_over_http=True).fetch(f"{server.url}/f", **KNOWN)
+    assert "no good" in str(caught.value)
+    assert "canary" not in str(caught.value)
 
 
 def test_a_renewed_token_is_seen_without_a_restart(bench, answering, token):
@@ -194,6 +211,7 @@ def test_a_server_is_verified_against_the_pilots_authorities_or_the_stagers_own(
     with ScriptedHttp(answering(200, DATA), tls=authority.server_context()) as server:
         url = f"{server.url}/f"
         assert bench(context={"ca_file": authority.ca_file}).fetch(url, **KNOWN)
+        assert bench(context={"ca_file": authority.folder_of_authorities()}).fetch(url, **KNOWN)
         assert bench(context={"ca_file": other.ca_file}, ca_file=authority.ca_file).fetch(url, **KNOWN)
         for trusting in ({}, {"context": {"ca_file": other.ca_file}}, {"ca_file": other.ca_file}):
             with pytest.raises(Exception, match="certificate is refused"):

@@ -16,6 +16,7 @@ from pilot_core import (
     PilotErrorCode,
     SizeMismatch,
     SourceNotFound,
+    TargetExists,
     TransferError,
     TransferTimeout,
     TransientError,
@@ -118,7 +119,7 @@ def test_a_stored_file_that_is_not_there_is_a_passing_trouble(bench, serving, ke
         (401, AuthError, False),
         (403, AuthError, False),
         (405, BackendUnavailable, False),
-        (412, TransferError, False),
+        (412, TargetExists, False),
         (413, NoSpace, False),
         (429, TransientError, True),
         (500, TransientError, True),
@@ -312,7 +313,7 @@ def test_an_older_file_is_not_overwritten_unless_that_was_asked_for(bench, servi
     files = kept()
     files["/f"] = b"older"
     with ScriptedHttp(serving(files)) as server:
-        refused(bench(), f"{server.url}/f", TransferError, "is there already", overwrite=False)
+        refused(bench(), f"{server.url}/f", TargetExists, "is there already", overwrite=False)
         assert server.methods() == ["HEAD"]
         bench().store(f"{server.url}/g", overwrite=False)
         assert server.asked[2].headers["if-none-match"] == "*"
@@ -325,7 +326,7 @@ def test_a_file_that_somebody_else_stored_meanwhile_is_kept(bench, serving):
         connection.answer(404 if asked.method == "HEAD" else 412)
 
     with ScriptedHttp(serving(answer)) as server:
-        refused(bench(), f"{server.url}/f", TransferError, "is there already", overwrite=False)
+        refused(bench(), f"{server.url}/f", TargetExists, "is there already", overwrite=False)
         assert server.methods() == ["HEAD", "PUT"]
 
 

@@ -182,6 +182,18 @@ def test_a_server_that_is_killed_in_mid_transfer_and_comes_back(tmp_path, bench)
 
 
 @pytest.mark.needs("bin:nginx", "bin:setpriv", "module:cryptography")
+def test_a_certificate_that_has_expired_is_told_as_such(tmp_path, bench):
+    from pilot_core.testing.tls import TestAuthority
+
+    authority = TestAuthority(tmp_path)
+    cert_file, key_file = authority.client(days=-0.5)
+    with NginxServer(tmp_path / "nginx", certificate=authority.server_file(), clients=authority.ca_file) as server:
+        on = bench(x509_proxy=cert_file, x509_key=key_file, ca_file=authority.ca_file)
+        with pytest.raises(AuthError, match="HTTP 400: The SSL certificate error"):
+            on.fetch(f"{server.url}/f")
+
+
+@pytest.mark.needs("bin:nginx", "bin:setpriv", "module:cryptography")
 def test_a_storage_lets_in_who_has_a_certificate_or_a_token(tmp_path, bench):
     from pilot_core.testing.tls import TestAuthority
 

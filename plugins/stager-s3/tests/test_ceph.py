@@ -27,7 +27,7 @@ from pilot_core import (
     PilotErrorCode,
     SourceNotFound,
     SystemClock,
-    TransferError,
+    TargetExists,
     TransferTimeout,
     TransientError,
 )
@@ -229,7 +229,7 @@ def test_a_full_quota_is_no_space(bench, storage, data):
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
 def test_without_overwrite_an_object_stays(bench, storage, data):
     storage.put("f.dat", b"older")
-    with pytest.raises(TransferError, match="is there already"):
+    with pytest.raises(TargetExists, match="is there already"):
         bench.store(data=data, overwrite=False)
     assert storage.get("f.dat") == b"older"
     bench.store("free.dat", data, overwrite=False)
@@ -245,7 +245,7 @@ def test_an_object_that_appears_meanwhile_stays_without_overwrite(bench, storage
         if storage.get("f.dat") is None:
             storage.put("f.dat", b"somebody's")
 
-    with pytest.raises(TransferError, match="is there already"):
+    with pytest.raises(TargetExists, match="is there already"):
         bench.store(data=data, overwrite=False, progress=meanwhile)
     assert storage.get("f.dat") == b"somebody's"
     assert storage.names() == {"f.dat"}

@@ -102,3 +102,21 @@ def test_files_that_are_sent_at_once_share_the_parts_that_are():
         assert (first, second, third) == (4, 2, 1)
     with shares.share(8) as again, shares.share(100) as large:
         assert (again, large) == (4, 1)
+
+
+def test_a_thread_that_cannot_be_had_is_a_passing_trouble(monkeypatch):
+    class Scarce(threading.Thread):
+        left = 2
+
+        def start(self):
+            if not Scarce.left:
+                raise RuntimeError("can't start new thread")
+            Scarce.left -= 1
+            super().start()
+
+    monkeypatch.setattr("pilot_stager_s3.parts.threading.Thread", Scarce)
+    with (
+        pytest.raises(TransientError, match="f: a part cannot be sent: can't start new thread; raise the limit"),
+        PartSenders(lambda *_: None, size=10, at_once=2) as senders,
+    ):
+        senders.send_all(blocks(bytes(100), 10), limits(), "f")

@@ -18,7 +18,7 @@ NUMBERS = itertools.count()
 class Bench:
     """A stager with these settings, a job's folder, and a storage."""
 
-    def __init__(self, folder, **settings):
+    def __init__(self, folder, *, pilot_trusts=None, **settings):
         self.here = folder / "job"
         self.here.mkdir(exist_ok=True)
         work = folder / "work"
@@ -26,7 +26,8 @@ class Bench:
         self.clock = SystemClock()
         self.cancel = CancelToken()
         self.seconds = 30.0
-        context = Context(clock=self.clock, log=logging.getLogger("pilot_core.stager.xrootd"), work_dir=work)
+        log = logging.getLogger("pilot_core.stager.xrootd")
+        context = Context(clock=self.clock, log=log, work_dir=work, ca_file=pilot_trusts)
         self.stager = XrootdStager(Settings(**settings), context)
 
     def limits(self):

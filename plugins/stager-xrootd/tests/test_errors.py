@@ -11,6 +11,7 @@ from pilot_core import (
     NoSpace,
     PilotErrorCode,
     SourceNotFound,
+    TargetExists,
     TransferError,
     TransferTimeout,
     TransientError,
@@ -19,7 +20,8 @@ from pilot_core.api.local_files import INPUT, OUTPUT
 from pilot_core.testing.servers.scripted_xrootd import Answer, ScriptedXrootd, error, redirect, silence, wait
 
 DUE_ANSWERED = {
-    TransferError: (3000, 3001, 3018, 3027, 3031, 3032),
+    TargetExists: (3018,),
+    TransferError: (3000, 3001, 3027, 3031, 3032),
     SourceNotFound: (3002, 3011, 3015, 3016, 3029),
     TransientError: (3003, 3004, 3005, 3007, 3008, 3012, 3014, 3017, 3020, 3024, 3026, 3033, 3034, 3035),
     BackendUnavailable: (3006, 3013, 3025, 3028),

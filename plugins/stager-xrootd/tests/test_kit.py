@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import ClassVar
 
 import pytest
 
 from pilot_core.testing import StagerKit
 from pilot_core.testing.kits.stager_base import FILE, MIDWAY, Bench, check_result, data_of
-from pilot_core.testing.servers.wire import Wire
+from pilot_core.testing.servers.relay import Relay, Trouble
 from pilot_core.testing.servers.xrootd import XrootdServer, XrootdStorage, XrootdTls
 from pilot_core.testing.tls import TestAuthority
 
 _NUMBERS = itertools.count()
 _AFTER = 3_000_000
-"""Bytes of answers after which the wire falls silent, or breaks."""
+"""Bytes of answers after which a connection falls silent, or breaks."""
 
 
 class TroubledStorage(XrootdStorage):
@@ -24,15 +25,15 @@ class TroubledStorage(XrootdStorage):
 
     def __init__(self, server: XrootdServer, folder: str) -> None:
         super().__init__(server, folder)
-        self.wires: list[Wire] = []
+        self.relays = ExitStack()
 
     def stall(self, name: str, data: bytes) -> None:
         """Have a file of which only a part ever arrives."""
-        self.behind(name, data, "stall")
+        self.behind(name, data, Trouble(kind="stall", after=_AFTER, times=0))
 
     def cut(self, name: str, data: bytes) -> None:
         """Have a file of which a part arrives before the connection ends."""
-        self.behind(name, data, "cut")
+        self.behind(name, data, Trouble(kind="cut", after=_AFTER, times=0))
 
     def refuse(self) -> None:
         """From now on the server lets nobody do anything."""
@@ -43,12 +44,12 @@ class TroubledStorage(XrootdStorage):
         self.server.more = ("ofs.authorize 1", f"acc.authdb {rules}")
         self.server.start()
 
-    def behind(self, name: str, data: bytes, then: str) -> None:
-        """Have a file behind a wire that does something in its midst."""
+    def behind(self, name: str, data: bytes, trouble: Trouble) -> Relay:
+        """Have a file behind a connection to which something happens in its midst."""
         self.put(name, data)
-        wire = Wire(self.server.port, after=_AFTER, then=then)
-        self.wires.append(wire)
-        self.reach(name, wire.port)
+        relay = self.relays.enter_context(Relay(self.server.port, trouble))
+        self.reach(name, relay.port)
+        return relay
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +80,7 @@ class TestXrootd(StagerKit):
         """A folder of its own for each clause, and the server as it should be afterwards."""
         storage = TroubledStorage(server, f"clause-{next(_NUMBERS)}")
         yield storage
-        for wire in storage.wires:
-            wire.close()
+        storage.relays.close()
         if server.more or not server.running:
             server.stop()
             server.more = ()
@@ -89,12 +89,12 @@ class TestXrootd(StagerKit):
     def test_a_download_that_breaks_off_goes_on(self, stage_in: Bench, storage: TroubledStorage) -> None:
         """A fetch whose connection is cut in its midst goes on where it ended: nothing is moved twice."""
         data = data_of(MIDWAY)
-        storage.behind(FILE, data, "break")
+        relay = storage.behind(FILE, data, Trouble(kind="cut", after=_AFTER))
         told: list[int] = []
         check_result(stage_in.fetch(progress=told.append), data, "a fetch that was cut")
-        assert storage.wires[0].connections >= 2, "it was not cut"
+        assert relay.connections >= 2, "it was not cut"
         assert told == sorted(told), "it began afresh"
-        assert storage.wires[0].received < MIDWAY * 1.8, f"{storage.wires[0].received} bytes were sent for {MIDWAY}"
+        assert relay.answered < MIDWAY * 1.8, f"{relay.answered} bytes were sent for {MIDWAY}"
 
 
 @pytest.fixture(scope="module")

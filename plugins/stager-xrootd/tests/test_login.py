@@ -54,6 +54,14 @@ def test_files_travel_over_tls(trusted, bench_with, tls_storage, authority):
 
 
 @pytest.mark.needs("bin:xrootd")
+def test_without_any_of_its_own_the_pilots_authorities_are_trusted(bench_with, tls_storage, authority, monkeypatch):
+    monkeypatch.setattr("pilot_stager_xrootd.access.USUAL_AUTHORITIES", Path("/nowhere"))
+    for trusted in (authority.ca_file, authority.folder_of_authorities()):
+        tls_storage.put("x", b"hello")
+        assert bench_with(pilot_trusts=trusted).stat(tls_storage.url("x")).size == 5
+
+
+@pytest.mark.needs("bin:xrootd")
 def test_a_server_of_an_unknown_authority_is_refused(bench_with, tls_storage, tmp_path):
     other = TestAuthority(tmp_path, "Other CA")
     for trusted in ({"ca_file": other.ca_file}, {"ca_dir": other.folder_of_authorities()}):
@@ -137,6 +145,14 @@ def test_a_credential_that_cannot_be_read_is_named(bench_with, tmp_path):
         bench = bench_with(**{name: tmp_path / "absent"})
         with pytest.raises(AuthError, match=rf"stager\.xrootd\.{name}: .*absent"):
             bench.stat("root://localhost:1//store/x")
+
+
+@pytest.mark.parametrize("content", ["", "junk", "-----BEGIN CERTIFICATE-----", "-----BEGIN PRIVATE KEY-----"])
+def test_a_file_without_a_proxy_in_it_is_named(bench_with, tmp_path, content):
+    (tmp_path / "proxy").write_text(content)
+    bench = bench_with(x509_proxy=tmp_path / "proxy")
+    with pytest.raises(AuthError, match=r"stager\.xrootd\.x509_proxy: .*/proxy: holds no proxy"):
+        bench.stat("root://localhost:1//store/x")
 
 
 @pytest.mark.parametrize(

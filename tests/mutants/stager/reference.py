@@ -18,6 +18,7 @@ from pilot_core import (
     Provider,
     SizeMismatch,
     SourceNotFound,
+    TargetExists,
     TransferError,
     TransferResult,
     hookimpl,
@@ -189,7 +190,7 @@ class Shelf:
         with self.translated(what):
             self.opened_and_closed(request.source, what)
             if not request.overwrite and path.exists():
-                raise TransferError(f"{shown_url(request.url)}: is there already")
+                raise TargetExists(f"{shown_url(request.url)}: is there already")
             self.folders(path)
         size = self.move(request.source, path, digest, wanted, None, request, cancel, deadline, what, request.overwrite)
         return self.result(size, digest, request.url)

@@ -20,6 +20,7 @@ from pilot_core import (
     Provider,
     SizeMismatch,
     SourceNotFound,
+    TargetExists,
     TransferError,
     TransferResult,
     TransientError,
@@ -62,6 +63,8 @@ class Web:
             return AuthError(f"{what}: HTTP {status}")
         if status in {404, 410}:
             return SourceNotFound(f"{what}: HTTP {status}")
+        if status == 412:
+            return TargetExists(f"{what}: HTTP 412")
         return NoSpace(f"{what}: HTTP 507") if status == 507 else TransferError(f"{what}: HTTP {status}")
 
     def checks(self, cancel, deadline, what):

@@ -72,7 +72,7 @@ def _entries(job: Job, files: Sequence[FileReport]) -> Sequence[_Entry]:
         if output is None:
             raise RequestRefused(f"{report.lfn!r:.200} is no output of job {job.id}: its scope is not known")
         if not possible(output.scope, report.lfn):
-            raise RequestRefused(f"{output.scope!r:.80}, {report.lfn!r:.200}: Rucio can have no file of that name")
+            raise RequestRefused(f"scope {output.scope!r:.80}, name {report.lfn!r:.200}: Rucio can have no such file")
         if not report.rse:
             raise RequestRefused(f"{output.scope}:{report.lfn} was stored on no storage (RSE) that Rucio may know")
         entries[output.scope, report.lfn, report.rse] = _Entry(output.scope, output.dataset, report)

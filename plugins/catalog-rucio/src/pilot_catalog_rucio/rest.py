@@ -59,13 +59,9 @@ class Rest:
         self._clock = context.clock
         self._log = context.log
         self.url = settings.url.rstrip("/")
-        trust = Trust(ca_file=settings.ca_file, ca_dir=settings.ca_dir)
-        if settings.ca_file is None and settings.ca_dir is None and context.ca_file is not None:
-            place = "ca_dir" if context.ca_file.is_dir() else "ca_file"
-            trust = Trust(**{place: context.ca_file})
         self.web = WebClient(
             context.clock,
-            trust=trust,
+            trust=Trust.chosen(settings.ca_file, settings.ca_dir, otherwise=context.ca_file),
             proxy=context.proxy,
             user_agent=context.user_agent,
             silence=settings.timeout,

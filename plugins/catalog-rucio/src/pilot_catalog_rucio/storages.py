@@ -73,7 +73,7 @@ def destinations(
         return {}
     for file in files:
         if not possible(file.scope, file.lfn):
-            raise RequestRefused(f"{file.scope!r:.80}, {file.lfn!r:.200}: Rucio can have no file of that name")
+            raise RequestRefused(f"scope {file.scope!r:.80}, name {file.lfn!r:.200}: Rucio can have no such file")
     known = storage(session, rse)
     if not known.writable:
         raise RequestRefused(f"storage {rse} takes no files now, says Rucio")

@@ -27,6 +27,7 @@ class TokenFile:
         self._lock = threading.Lock()
         self._version: tuple[int, ...] = ()
         self._value = ""
+        self._before = ""
 
     def value(self) -> str:
         """Return the token, read again if the file has changed; raises `AuthError` if there is none."""
@@ -35,6 +36,7 @@ class TokenFile:
                 status = self._path.stat()
                 version = (status.st_mtime_ns, status.st_size, status.st_ino)
                 if version != self._version:
+                    self._before = self._value or self._before
                     with self._path.open("rb") as file:
                         self._value = file.read(_LARGEST).decode("ascii", "replace").strip()
                     self._version = version
@@ -46,6 +48,12 @@ class TokenFile:
                 self._version = ()
                 raise AuthError(f"{self._path} holds no token: one word is expected; check stager.http.token_file")
             return self._value
+
+    def without(self, text: str) -> str:
+        """Return a text without the token, and without the one before it, which may still be on its way."""
+        for secret in (self._value, self._before):
+            text = text.replace(secret, "(the token)") if secret else text
+        return text
 
 
 class Credentials:
@@ -65,6 +73,10 @@ class Credentials:
         if self._token is None or not (secure or self._token_over_http):
             return ""
         return self._token.value()
+
+    def without_secrets(self, text: str) -> str:
+        """Return a text of a storage without the token that it was sent."""
+        return self._token.without(text) if self._token else text
 
     def certificate(self, *, cancel: CancelToken, deadline: Deadline) -> ClientCertificate | None:
         """Return the certificate to present, None for none; the pilot's bearer token is not for storages."""

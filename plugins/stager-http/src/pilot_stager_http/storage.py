@@ -54,7 +54,6 @@ class Storage:
 
     def __init__(self, settings: Settings, context: Context) -> None:
         """Prepare; raises `ValueError` for a proxy that is no URL of one."""
-        own = settings.ca_file is not None or settings.ca_dir is not None
         proxy = {"none": "", "": context.proxy}.get(settings.proxy, settings.proxy)
         self.log = context.log
         self._clock = context.clock
@@ -62,7 +61,7 @@ class Storage:
         self._insecure_redirects = settings.insecure_redirects
         self._client = WebClient(
             context.clock,
-            trust=Trust(ca_file=settings.ca_file if own else context.ca_file, ca_dir=settings.ca_dir),
+            trust=Trust.chosen(settings.ca_file, settings.ca_dir, otherwise=context.ca_file),
             proxy=proxy,
             user_agent=context.user_agent,
             connect_seconds=settings.connect_timeout,
@@ -86,7 +85,13 @@ class Storage:
     def refusal(self, question: Question, answer: WebAnswer) -> HandledError:
         """Return the error that an answer amounts to that was not wished for."""
         start, asked = question.address or question.file.address, answer.address
-        error = refusal(answer, question.file.what, self._clock, writing=question.writing)
+        error = refusal(
+            answer,
+            question.file.what,
+            self._clock,
+            writing=question.writing,
+            without_secrets=self._credentials.without_secrets,
+        )
         if asked.origin != start.origin:
             error.args = (f"{error} (redirected to {asked}, where no credentials are sent)",)
         return error

@@ -16,7 +16,7 @@ from pilot_core import (
     PilotErrorCode,
     SizeMismatch,
     SourceNotFound,
-    TransferError,
+    TargetExists,
     TransferResult,
     TransferTimeout,
     TransientError,
@@ -90,13 +90,13 @@ class Upload:
         return TransferResult(size=outgoing.sent, checksum=str(checksum), url=self._file.url)
 
     def _check_absent(self) -> None:
-        """Raise `TransferError` if the file is there already."""
+        """Raise `TargetExists` if the file is there already."""
         question = Question(method="HEAD", file=self._file, writing=True)
         with self._storage.ask(question, self._limits) as answer:
             if answer.status in {404, 410}:
                 return
             if answer.status == 200:
-                raise TransferError(f"{self._file.what}: is there already", error_code=PilotErrorCode.STAGEOUTFAILED)
+                raise TargetExists(f"{self._file.what}: is there already")
             raise self._storage.refusal(question, answer)
 
     # -- sending -----------------------------------------------------------------------------------------------------

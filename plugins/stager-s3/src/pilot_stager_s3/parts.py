@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pilot_core import CancelToken
+from pilot_core import CancelToken, TransientError
 from pilot_stager_s3.bell import Bell
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ class PartSenders:
                 filled += len(taken)
                 left = left[len(taken) :]
                 if filled == self._size:
-                    self._begin(number, buffer, filled)
+                    self._begin(number, buffer, filled, what)
                     number, buffer, filled = number + 1, self._buffer(limits, what), 0
         if filled:
-            self._begin(number, buffer, filled)
+            self._begin(number, buffer, filled, what)
         while self._waiting():
             self._wait(limits, what)
 
@@ -100,8 +100,8 @@ class PartSenders:
         limits.check(what)
         self._bell.hear()
 
-    def _begin(self, number: int, buffer: bytearray, length: int) -> None:
-        """Send a part, in a thread."""
+    def _begin(self, number: int, buffer: bytearray, length: int, what: str) -> None:
+        """Send a part, in a thread; raises `TransientError` if none can be had."""
 
         def run() -> None:
             try:
@@ -118,7 +118,14 @@ class PartSenders:
         thread = threading.Thread(target=run, name="s3-part", daemon=True)
         with self._lock:
             self._running.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            with self._lock:
+                self._running.discard(thread)
+            raise TransientError(
+                f"{what}: a part cannot be sent: {error}; raise the limit of threads here, or lower parts_at_once"
+            ) from None
 
     def __enter__(self) -> PartSenders:  # noqa: PYI034  (typing.Self needs Python 3.11)
         return self

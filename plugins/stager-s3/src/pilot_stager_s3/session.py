@@ -77,14 +77,11 @@ class Session:
         self._clock = context.clock
         self._log = context.log
         self._keys = KeyFile(settings.credentials_file, settings.profile) if settings.credentials_file else None
-        trust = Trust(ca_file=settings.ca_file, ca_dir=settings.ca_dir)
-        if trust == Trust():
-            trust = Trust(ca_file=context.ca_file)
         self._skews: dict[str, float] = {}
         try:
             self._client = WebClient(
                 context.clock,
-                trust=trust,
+                trust=Trust.chosen(settings.ca_file, settings.ca_dir, otherwise=context.ca_file),
                 proxy=context.proxy,
                 user_agent=context.user_agent,
                 silence=settings.silence,

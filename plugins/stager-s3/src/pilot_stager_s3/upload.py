@@ -18,6 +18,7 @@ from pilot_core import (
     ChecksumMismatch,
     Deadline,
     HandledError,
+    TargetExists,
     TransferError,
     TransferTimeout,
     TransientError,
@@ -95,12 +96,12 @@ class Upload:
         return self._in_one(size) if size <= part else self._in_parts(part)
 
     def _check_absent(self) -> None:
-        """Raise `TransferError` if something has the key."""
+        """Raise `TargetExists` if something has the key."""
         if not isinstance(self._objects.head(self._location, self._limits), Problem):
             raise self._exists()
 
-    def _exists(self) -> TransferError:
-        return TransferError(f"{self._what}: is there already")
+    def _exists(self) -> TargetExists:
+        return TargetExists(f"{self._what}: is there already")
 
     def _refused(self, problem: Problem) -> HandledError:
         """Return the error of a refused request to make the object."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Access", "access"]
 
+LARGEST = 1 << 20
+"""Bytes that are read of a credential's file."""
 USUAL_AUTHORITIES = Path("/etc/grid-security/certificates")
 """Where grid sites keep them; the client's own default."""
 
@@ -104,8 +106,8 @@ def _authorities(settings: Settings, context: Context) -> dict[str, str]:
     folder, file = settings.ca_dir, settings.ca_file
     if folder is None and USUAL_AUTHORITIES.is_dir():
         folder = USUAL_AUTHORITIES
-    if folder is None and file is None:
-        file = context.ca_file
+    if folder is None and file is None and context.ca_file is not None:
+        folder, file = (context.ca_file, None) if context.ca_file.is_dir() else (None, context.ca_file)
     if folder is None and file is None:
         folder = USUAL_AUTHORITIES  # so that the message names it
     told = {"X509_CERT_DIR": folder, "X509_CERT_FILE": file}
@@ -113,12 +115,18 @@ def _authorities(settings: Settings, context: Context) -> dict[str, str]:
 
 
 def _look(path: Path, setting: str) -> None:
-    """Raise `AuthError` unless a credential's file can be read."""
+    """Raise `AuthError` unless a credential's file can be read, and a proxy's has a certificate and its key.
+
+    With another file the client has no TLS, and does not say why.
+    """
+    wanted = (b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----") if setting == "x509_proxy" else ()
     try:
-        with path.open("rb"):
-            return
+        with path.open("rb") as file:
+            content = file.read(LARGEST) if wanted else b""
     except OSError as error:
         raise AuthError(f"stager.xrootd.{setting}: {path}: {error.strerror}; renew or correct it") from None
+    if not all(mark in content for mark in wanted):
+        raise AuthError(f"stager.xrootd.{setting}: {path}: holds no proxy, a certificate with its key (PEM); renew it")
 
 
 def _version(path: Path) -> str:

@@ -21,7 +21,7 @@ from pilot_core import (
     PilotErrorCode,
     SizeMismatch,
     SourceNotFound,
-    TransferError,
+    TargetExists,
     TransferResult,
     TransferTimeout,
     TransientError,
@@ -167,7 +167,9 @@ class XrootdStager:
             if isinstance(error, AuthError):
                 error.args = (f"{error}; {allowed.credentials}",)
             elif trouble.code == TLS_FAILED:
-                error.args = (f"{error}; trusted are the authorities of {allowed.authorities}",)
+                error.args = (
+                    f"{error}; trusted are the authorities of {allowed.authorities}; check ca_dir and ca_file",
+                )
             raise error from None
         except _Settled as settled:
             keep = True
@@ -204,7 +206,7 @@ class _Download:
         message = _hear(worker, call)
         found = message["size"], message["changed"]
         if self._known not in {None, found}:
-            raise TransferError(f"{call.what}: was changed while it was fetched", error_code=call.place.failed)
+            raise TransientError(f"{call.what}: was changed while it was fetched", error_code=call.place.failed)
         self._known = found
         self.server = message["server"]
         incoming.expect(message["size"])
@@ -337,8 +339,8 @@ class _Upload:
             "%s: the part %s stays until the storage removes it itself", self._call.what, shown_url(self._part.path)
         )
 
-    def _exists(self) -> TransferError:
-        return TransferError(f"{self._call.what}: is there already", error_code=self._call.place.failed)
+    def _exists(self) -> TargetExists:
+        return TargetExists(f"{self._call.what}: is there already")
 
 
 def _named(location: Location) -> dict[str, str]:

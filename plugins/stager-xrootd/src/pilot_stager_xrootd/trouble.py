@@ -17,6 +17,7 @@ from pilot_core import (
     HandledError,
     NoSpace,
     SourceNotFound,
+    TargetExists,
     TransferError,
     TransferTimeout,
     TransientError,
@@ -55,7 +56,7 @@ ANSWERED: Mapping[int, tuple[str, type[HandledError]]] = {
     3015: ("kXR_NotFile", SourceNotFound),
     3016: ("kXR_isDirectory", SourceNotFound),
     3017: ("kXR_Cancelled", TransientError),
-    3018: ("kXR_ItExists", TransferError),
+    3018: ("kXR_ItExists", TargetExists),
     3019: ("kXR_ChkSumErr", ChecksumMismatch),
     3020: ("kXR_inProgress", TransientError),
     3021: ("kXR_overQuota", NoSpace),
@@ -122,6 +123,11 @@ FOUND: Mapping[int, tuple[str, type[HandledError]]] = {
     500: ("errResponseNegative", SourceNotFound),
 }
 """What the client's own finding amounts to."""
+_PLAINLY = {
+    "errInvalidAddr": "; the name of its host has no address",
+    "errConnectionError": "; nobody answers at its host and port",
+}
+"""What the client's shortest messages mean."""
 
 
 class Trouble(Exception):
@@ -162,7 +168,7 @@ def handled(trouble: Trouble, what: str, place: Place, *, absent: bool) -> Handl
         TransferError: place.failed,
         TransientError: place.failed,
     }.get(kind)
-    return kind(f"{what}: {_words(trouble.message)} ({name})", error_code=code)
+    return kind(f"{what}: {_words(trouble.message)} ({name}){_PLAINLY.get(name, '')}", error_code=code)
 
 
 def _words(message: str) -> str:

@@ -25,6 +25,7 @@ from pilot_core import (
     NoSpace,
     SizeMismatch,
     SourceNotFound,
+    TargetExists,
     TransferError,
     TransientError,
 )
@@ -173,7 +174,7 @@ def whole_file(path: Path, what: str, side: Side, *, overwrite: bool = True) -> 
     """Open a new file that gets its name at the end of the block, safe on disk; after an error nothing is left."""
     with translated(what, side, writing=True):
         if not overwrite and os.path.lexists(path):
-            raise TransferError(f"{what}: is there already")
+            raise TargetExists(f"{what}: is there already")
         descriptor, name = tempfile.mkstemp(prefix=".part-", dir=path.parent)
     part = Path(name)
     try:
@@ -212,7 +213,7 @@ def translated(what: str, side: Side, *, writing: bool = False) -> Iterator[None
     try:
         yield
     except FileExistsError:
-        raise TransferError(f"{what}: is there already") from None
+        raise TargetExists(f"{what}: is there already") from None
     except OSError as error:
         raise error_of(error, what, side, writing=writing) from error
     except ValueError as error:  # a name with a NUL byte
