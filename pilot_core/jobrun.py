@@ -143,9 +143,7 @@ class JobRun:
             with self._judged("pilot"):
                 job_log = self._open()
                 # after that, so that the job's own log has it
-                self._log.info(
-                    "job %d taken: %.300s", self.job.id, f"{self.job.transformation} {self.job.parameters}".strip()
-                )
+                self._say_what_job_it_is()
                 self._work()
             return self._keep() if self._kept else self._finish(job_log)
         finally:
@@ -157,6 +155,14 @@ class JobRun:
             self._journal.close()
 
     # -- the way of a job ----------------------------------------------------------------------------------------
+
+    def _say_what_job_it_is(self) -> None:
+        what = f"{self.job.transformation} {self.job.parameters}".strip()
+        if self._past.begun:
+            text = "job %d of a pilot before this one is taken over in the state %s: %.300s"
+            self._log.warning(text, self.job.id, self._past.state, what)
+        else:
+            self._log.info("job %d taken: %.300s", self.job.id, what)
 
     def _open(self) -> JobLog | None:
         """Make the job's directory, or go on in an older one; if that fails the job fails and is still reported."""

@@ -76,7 +76,6 @@ class Recovery:
             message = "the pilot died before the payload was started, and nobody has the user's secrets any more"
             message += "; let the server send the job again"
             failure = Failure(task="pilot", code=PilotErrorCode.GENERALERROR, message=message)
-        log.warning("job %d of a pilot that died is taken over in the state %s", record.job_id, past.state)
         run = JobRun(
             job,
             services,

@@ -24,15 +24,18 @@ LOST = {("acquired", "before"), ("asking", "effect")}
 
 
 def killed(site, where, *options):
-    """Run a pilot that is killed there."""
+    """Run a pilot that is killed there; returns what it said."""
     ended = site.start(*options, command=("-m", "pilot_core.testing.pilot", "--kill-at", where, "run")).wait()
     print(ended.text)
     assert ended.code == -signal.SIGKILL, f"the pilot did not come to {where}"
+    return ended.text
 
 
 def recovered(site, *options):
-    """Run the next pilot to its end, and see that nothing is left of it, nor of the first."""
-    assert site.run("--jobs", 0, *options).code == 0
+    """Run the next pilot to its end, and see that nothing is left of it, nor of the first; returns what it said."""
+    ended = site.run("--jobs", 0, *options)
+    assert ended.code == 0
+    return ended.text
 
 
 def finals(site, job):
@@ -48,7 +51,7 @@ class Plain:
     """A job with an input, outputs of which one goes into an archive, and a log."""
 
     def __init__(self, site):
-        self.site = site
+        self.site, self.texts = site, []
         (site.storage / "in.dat").write_bytes(INPUT)
         self.job = self.submit()
 
@@ -61,15 +64,22 @@ class Plain:
         return self.site.script(text, **more)
 
     def kill(self, where):
-        killed(self.site, where)
+        self.texts.append(killed(self.site, where))
 
     def recover(self):
-        recovered(self.site)
+        self.texts.append(recovered(self.site))
 
     def check(self):
         site, found = self.site, self.site.job(self.job)
         assert runs(site) == ["run"]
         assert finals(site, self.job) == ["finished"]
+        self.check_files(found)
+        self.check_log(site.log_of(self.job))
+
+    def check_files(self, found):
+        """See that each output is there once and whole, as it was told, and nothing else."""
+        site, log = self.site, found.description["logFile"]
+        assert sorted(path.name for path in site.storage.iterdir()) == sorted(["in.dat", "a.out", "all.zip", log])
         assert (site.storage / "a.out").read_bytes() == INPUT
         told = json.loads(found.report)
         assert told["a.out"]["adler32"] == f"{zlib.adler32(INPUT):08x}"
@@ -77,10 +87,24 @@ class Plain:
             assert archive.read("b.out") == b"b\n"
         whole = (site.storage / "all.zip").read_bytes()
         assert told["all.zip"]["adler32"] == f"{zlib.adler32(whole):08x}"
-        log = site.log_of(self.job)
+
+    def check_log(self, log):
+        """See that the log has what the payload said, and all that any pilot said of the job until it was made."""
         assert log["payload.stdout"] == b"said\n"
-        assert log["pilot.log"].count(f"job {self.job} taken".encode()) >= 1
-        assert json.loads(log["journal.jsonl"].splitlines()[0])["step"] == "acquired"
+        # each handler of the pilot's log looks at the clock by itself: what is said is the same, not when
+        logged = [line.split(maxsplit=1) for line in log["pilot.log"].decode().splitlines()]
+        said = [
+            line.split(maxsplit=1) for text in self.texts for line in text.splitlines() if f" [{self.job}] " in line
+        ]
+        until, there = logged[-1][0], {what for _, what in logged}
+        assert [what for when, what in said if when < until and what not in there] == []
+        steps = [json.loads(line) for line in log["journal.jsonl"].splitlines()]
+        names = [step["step"] for step in steps]
+        assert names[0] == "acquired"
+        assert names.count("payload-ended") == 1
+        assert sorted(step["lfn"] for step in steps if step["step"] == "stored") == ["a.out", "all.zip"]
+        takers = [what for _, what in logged if "is taken over in the state" in what]
+        assert len(takers) == names.count("taken-over")
 
 
 class NoJob(Plain):
@@ -88,7 +112,7 @@ class NoJob(Plain):
 
     def kill(self, where):
         self.site.server.store.kill(self.job)
-        killed(self.site, where)
+        super().kill(where)
         self.job = self.submit()
 
 
@@ -96,15 +120,15 @@ class TakenOver(Plain):
     """The second pilot is killed, too."""
 
     def kill(self, where):
-        killed(self.site, "payload-started:after")
-        killed(self.site, where)
+        super().kill("payload-started:after")
+        super().kill(where)
 
 
 class Kill(Plain):
     """The server wants the job killed while its payload runs."""
 
     def __init__(self, site):
-        self.site = site
+        self.site, self.texts = site, []
         site.settings["heartbeat_seconds"] = 0.2
         self.gate = site.gate()
         self.job = site.script(f"echo run >> {site.folder}/runs; {self.gate.script}")
@@ -121,7 +145,7 @@ class NoLog(Plain):
     """The log cannot be stored, so the outputs are removed again."""
 
     def __init__(self, site):
-        self.site = site
+        self.site, self.texts = site, []
         site.settings["storages"]["NONE"] = {"url": f"file://{site.folder}/none"}
         site.settings["log"] = ["NONE"]
 
@@ -152,7 +176,7 @@ class NoStorage(Plain):
     """Outputs cannot be stored, and are kept."""
 
     def __init__(self, site):
-        self.site = site
+        self.site, self.texts = site, []
         site.settings["storages"]["AWAY"] = {"url": f"file://{site.folder}/away"}
         site.settings["storages"]["LOGS"] = {"url": f"file://{site.storage}"}
         site.settings["write"], site.settings["log"] = ["AWAY"], ["LOGS"]

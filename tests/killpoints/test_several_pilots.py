@@ -55,7 +55,7 @@ def test_jobs_that_several_pilots_left_are_each_gone_on_with_by_one_of_several(s
         assert ended.code == 0
     check(site, jobs)
     for job in jobs.values():
-        assert sum(f"job {job} of a pilot that died is taken over" in text for text in texts) <= 1
+        assert sum(f"job {job} of a pilot before this one is taken over" in text for text in texts) <= 1
 
 
 @pytest.mark.parametrize("where", ["acquired:after", "payload-started:after", "stored:after", "report-ready:after"])
