@@ -104,7 +104,8 @@ class Plain:
         assert names.count("payload-ended") == 1
         assert sorted(step["lfn"] for step in steps if step["step"] == "stored") == ["a.out", "all.zip"]
         takers = [what for _, what in logged if "is taken over in the state" in what]
-        assert len(takers) == names.count("taken-over")
+        # one that was killed just as it took the job over had said nothing yet
+        assert len(takers) in {names.count("taken-over"), names.count("taken-over") - 1}
 
 
 class NoJob(Plain):
