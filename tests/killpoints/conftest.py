@@ -18,7 +18,9 @@ from pilot_core.journal import MOMENTS, POINTS  # noqa: E402
 
 KILLS = {
     f"kill points of the pilot ({len(POINTS)} points, each {', '.join(MOMENTS)})": "::test_killed_at[",
+    "kills at every file that is stored": "::test_killed_at_each_file",
     "kills of several pilots, one after the other": "::test_killed_at_random",
+    "kills at any moment": "::test_killed_at_any_moment",
     "kills of the server at its requests": "::test_server_killed_at",
 }
 """What is counted at the end, each with how its tests are found."""

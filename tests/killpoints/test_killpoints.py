@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import random
 import signal
+import subprocess
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -23,10 +25,16 @@ LOST = {("acquired", "before"), ("asking", "effect")}
 """Where the server has given a job, and no pilot knows which: the protocol has no key to ask for it again."""
 
 
-def killed(site, where, *options):
-    """Run a pilot that is killed there; returns what it said."""
+def struck(site, where, *options):
+    """Run a pilot that is killed there, if it comes there."""
     ended = site.start(*options, command=("-m", "pilot_core.testing.pilot", "--kill-at", where, "run")).wait()
     print(ended.text)
+    return ended
+
+
+def killed(site, where, *options):
+    """Run a pilot that is killed there; returns what it said."""
+    ended = struck(site, where, *options)
     assert ended.code == -signal.SIGKILL, f"the pilot did not come to {where}"
     return ended.text
 
@@ -65,6 +73,12 @@ class Plain:
 
     def kill(self, where):
         self.texts.append(killed(self.site, where))
+
+    def start(self, where):
+        """Run a pilot that is killed there, if it comes there; returns how it ended."""
+        ended = struck(self.site, where)
+        self.texts.append(ended.text)
+        return ended
 
     def recover(self):
         self.texts.append(recovered(self.site))
@@ -229,16 +243,51 @@ def test_killed_at(site, point, moment):
     scene.check()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("number", [2, 3])
+def test_killed_at_each_file_that_is_stored(site, number, moment):
+    """The first one is a point like the others; these are the archive of outputs, and the log."""
+    scene = Plain(site)
+    scene.kill(f"stored:{moment}:{number}")
+    scene.recover()
+    scene.check()
+
+
+ANYWHERE = [point for point in POINTS if point not in SCENES and not point.startswith(("pilot-", "ask", "acquired"))]
+"""The points of a plain job that has been given."""
+
+
+@pytest.mark.parametrize("seed", range(8))
 def test_killed_at_random_points_one_after_the_other(site, seed):
-    """The order of a plain job's points is that of the table, so each pilot comes at least as far as the one before."""
+    """Up to four pilots, each at a point of its own; one that does not come there brings the job to its end."""
     chance = random.Random(seed)
     scene = Plain(site)
-    points = [point for point in POINTS if point not in SCENES and not point.startswith(("pilot-", "ask", "acquired"))]
-    later = points[points.index("payload-starting") :]
-    first, second = chance.choice(points), chance.choice(later)
     scene.kill("acquired:after")
-    for point in sorted({first, second}, key=points.index):
-        scene.kill(f"{point}:{chance.choice(MOMENTS[:2])}")
+    for where in [f"{chance.choice(ANYWHERE)}:{chance.choice(MOMENTS)}" for _ in range(chance.randint(2, 4))]:
+        ended = scene.start(where)
+        if ended.code != -signal.SIGKILL:
+            assert ended.code == 0, ended.text
+            break
     scene.recover()
+    scene.check()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_killed_at_any_moment(site, seed):
+    """Not at a write of the journal, but whenever it happens; the payload and its supervisor are let live."""
+    chance = random.Random(seed)
+    scene = Plain(site)
+    for _ in range(chance.randint(1, 3)):
+        pilot = site.start()
+        pilot.until_says("pilot: queue")
+        with suppress(subprocess.TimeoutExpired):
+            pilot.process.wait(chance.uniform(0.0, 0.3))
+        pilot.kill()
+        scene.texts.append(pilot.text)
+    scene.recover()
+    if site.job(scene.job).status == "sent":  # the answer with the job was lost
+        assert runs(site) == []
+        site.server.store.kill(scene.job)
+        scene.job = scene.submit()
+        scene.recover()
     scene.check()
