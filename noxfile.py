@@ -1,4 +1,4 @@
-"""Sessions that people and scripts rely on: demo, tests, lint, core, plugin, together, bench.
+"""Sessions that people and scripts rely on: demo, tests, lint, core, plugin, together, killpoints, bench.
 
 Everything is installed from this checkout, as built wheels and in one pip call, because a plugin's dependency on
 `pilot-core` is met by no index.
@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "staging": (),
     "local_copies": (),
     "watchdogs": (),
+    "journal": (),
     "webdav": ("stager-http",),
     "xrootd": ("stager-xrootd",),
     "s3": ("stager-s3",),
@@ -42,8 +43,8 @@ ELSEWHERE = {"catalog-rucio": ("rucio-admin", "rucio==41.5.1", "rucio-clients==4
 TEST_EXTRAS = ("testing", "test")
 """Names of the extra that a plugin's tests need, where it has one."""
 
-OWN_SESSIONS = ("e2e", "mutants", "templates")
-"""Folders of tests that are not the core session's: together, mutants and templates run them."""
+OWN_SESSIONS = ("e2e", "killpoints", "mutants", "templates")
+"""Folders of tests that are not the core session's: together, killpoints, mutants and templates run them."""
 
 OLDEST_PLUGGY = "1.6"
 """The oldest that the core's pyproject.toml allows."""
@@ -143,6 +144,14 @@ def together(session: nox.Session) -> None:
     install(session, ".[testing]", *with_needed(*PLUGINS, tests=True).values())
     check_plugins(session, list(PLUGINS))
     pytest(session, "tests/e2e")
+
+
+@nox.session
+def killpoints(session: nox.Session) -> None:
+    """Kill the pilot at every point of its journal, and the server at every request; prints how many there are."""
+    install(session, ".[testing]", "pytest-xdist", *with_needed(*DEMO, tests=True).values())
+    # four at a time: starting processes and waiting for them is most of it
+    pytest(session, "tests/killpoints", "-n", "4")
 
 
 @nox.session

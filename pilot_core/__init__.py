@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from pilot_core.api.credential import BearerToken, ClientCertificate, Credential, CredentialSource
     from pilot_core.api.disk_use import DiskUse
     from pilot_core.api.events import Diagnosis, FinishedPayload, JobState, Outcome, PayloadCommand, TaskInfo
-    from pilot_core.api.executor import Executor, OnThisMachine, Payload, PayloadHandle, PayloadResult, PayloadSpec
+    from pilot_core.api.executor import (
+        Executor,
+        FindsPayloads,
+        OnThisMachine,
+        Payload,
+        PayloadHandle,
+        PayloadResult,
+        PayloadSpec,
+    )
     from pilot_core.api.extents import Hole
     from pilot_core.api.job import BadJob, InputFile, Job, OutputFile, Step
     from pilot_core.api.launcher import LaunchedPilot, Launcher, LaunchRequest
@@ -127,6 +135,7 @@ __all__ = [
     "FieldProblem",
     "FileReport",
     "FileStat",
+    "FindsPayloads",
     "FinishedPayload",
     "HandledError",
     "HearsTransfers",
@@ -223,7 +232,7 @@ _HOME = {
     "pilot_core.api.credential": "BearerToken ClientCertificate Credential CredentialSource",
     "pilot_core.api.disk_use": "DiskUse",
     "pilot_core.api.events": "Diagnosis FinishedPayload JobState Outcome PayloadCommand TaskInfo",
-    "pilot_core.api.executor": "Executor OnThisMachine Payload PayloadHandle PayloadResult PayloadSpec",
+    "pilot_core.api.executor": "Executor FindsPayloads OnThisMachine Payload PayloadHandle PayloadResult PayloadSpec",
     "pilot_core.api.extents": "Hole",
     "pilot_core.api.job": "BadJob InputFile Job OutputFile Step",
     "pilot_core.api.launcher": "LaunchedPilot Launcher LaunchRequest",

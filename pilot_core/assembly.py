@@ -56,6 +56,9 @@ CREDENTIAL_LIMIT = 30.0
 class Assembly:
     """Makes the parts of one pilot process. Raises `ConfigError` for settings of plugins that are not installed."""
 
+    recovers = True
+    """Whether a pilot goes on with what others left in its work directory: not while it is recorded, or replayed."""
+
     def __init__(
         self,
         settings: PilotSettings,
@@ -254,6 +257,7 @@ class Assembly:
             report_budget=settings.report_budget,
             last_budget=settings.last_budget,
             keep=settings.keep_job_dirs,
+            keep_outputs=settings.keep_outputs_hours * 3600.0,
             catalog=self.catalog(queue, context),
             watchdogs=self.watchdogs(queue, context),
             started=self.started,

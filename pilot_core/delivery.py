@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pilot_core.errors import Cancelled, HandledError
+from pilot_core.spool import SPOOL
 
 if TYPE_CHECKING:
     import logging
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from pilot_core.services import Services
 
 __all__ = ["Delivery"]
-
-SPOOL = "spool"
-"""Folder of the work directory in which reports are kept that could not be delivered."""
 
 
 class Delivery:

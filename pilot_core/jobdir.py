@@ -5,6 +5,7 @@ It has `payload/`, where the payload runs, `control/` for the executor's records
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -15,21 +16,37 @@ from pathlib import Path
 from typing import Any
 
 from pilot_core.api.executor import PayloadHandle
+from pilot_core.cleanup import remove_tree
 from pilot_core.errors import BadInput
 from pilot_core.places import is_directory, is_there
 
-__all__ = ["JOURNAL", "LOG", "going_on_in", "new_job_dir", "set_aside"]
+__all__ = ["JOURNAL", "LOG", "begin_anew", "going_on_in", "new_job_dir", "set_aside"]
 
 LOG, JOURNAL = "pilot.log", "journal.jsonl"
 PAYLOAD, CONTROL, EARLIER = "payload", "control", "earlier"
 
 
-def new_job_dir(work_dir: Path, job_id: int) -> Path:
-    """Make a job's directory and return it; raises `OSError`."""
-    made = Path(tempfile.mkdtemp(prefix=f"job-{job_id}-", dir=work_dir))
+def new_job_dir(work_dir: Path, job_id: int, place: Path | None = None) -> Path:
+    """Make a job's directory and return it; raises `OSError`.
+
+    `place` is the one that the job has in the journal, which an earlier pilot may have made, as far as it came.
+    """
+    if place is None:
+        made = Path(tempfile.mkdtemp(prefix=f"job-{job_id}-", dir=work_dir))
+    else:
+        made = place
+        made.mkdir(mode=0o700, exist_ok=True)
     for name in (PAYLOAD, CONTROL):
-        (made / name).mkdir(mode=0o700)
+        (made / name).mkdir(mode=0o700, exist_ok=place is not None)
     return made
+
+
+def begin_anew(job_dir: Path) -> None:
+    """Empty the payload's directory, whose job did not come to its payload before the pilot died; raises `OSError`."""
+    left = remove_tree(job_dir / PAYLOAD)
+    if left:
+        raise OSError(errno.ENOTEMPTY, f"what an earlier pilot brought cannot be removed ({left})", str(job_dir))
+    (job_dir / PAYLOAD).mkdir(mode=0o700)
 
 
 def set_aside(job_dir: Path) -> None:

@@ -6,9 +6,9 @@ journal before it takes effect and is then told to the event hooks and, by the h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.cancel import CancelToken
@@ -17,69 +17,35 @@ from pilot_core.api.events import JobState, Outcome, TaskInfo
 from pilot_core.cleanup import remove_tree
 from pilot_core.commands import DEBUG_INTERVAL, Commands, Whereabouts
 from pilot_core.delivery import Delivery
-from pilot_core.errors import Cancelled, HandledError, PilotErrorCode
+from pilot_core.errors import BackendUnavailable, PilotErrorCode, TransferTimeout, TransientError
 from pilot_core.heartbeat import Heartbeat
-from pilot_core.jobdir import JOURNAL, LOG, new_job_dir, set_aside
+from pilot_core.jobdir import JOURNAL, LOG, begin_anew, new_job_dir, set_aside
+from pilot_core.jobstates import NEXT_STATES, SERVER_STATES, JobOutcome
 from pilot_core.journal import FileJournal, SteadyJournal
+from pilot_core.judging import judged, os_code, unwritten_journal
 from pilot_core.logs import JobLog, job_logger
 from pilot_core.outputs import Outputs
-from pilot_core.payload import SECRETS_FILE, argument_vector, check_needs, plain_name, write_secrets
+from pilot_core.past import NEW, Past
+from pilot_core.payload import argument_vector, check_needs, plain_name, secrets_in
 from pilot_core.payloadrun import PayloadRun
 from pilot_core.phases import WHOLE, Phase, Plan
 from pilot_core.places import is_there
 from pilot_core.remote_io import RemoteInputs
-from pilot_core.reporting import Facts, Failure, FinalReport, Verdict
+from pilot_core.reporting import Facts, Failure, FinalReport
 from pilot_core.transfers import JobTransfers
 
 if TYPE_CHECKING:
-    import logging
     from pathlib import Path
 
     from pilot_core.api.communicator import ServerAnswer
     from pilot_core.api.job import Job
+    from pilot_core.journal import Journal
     from pilot_core.services import Services
 
 __all__ = ["NEXT_STATES", "JobOutcome", "JobRun"]
 
-NEXT_STATES: Mapping[JobState, frozenset[JobState]] = {
-    JobState.ACQUIRED: frozenset({JobState.STAGE_IN, JobState.START, JobState.STAGE_OUT}),
-    JobState.STAGE_IN: frozenset({JobState.START, JobState.STAGE_OUT}),
-    JobState.START: frozenset({JobState.RUNNING, JobState.STAGE_OUT}),
-    JobState.RUNNING: frozenset({JobState.STAGE_OUT}),
-    JobState.STAGE_OUT: frozenset({JobState.REPORT}),
-    JobState.REPORT: frozenset({JobState.DONE}),
-    JobState.DONE: frozenset(),
-}
-"""Which state may follow which. A job that fails goes to `stage-out` all the same: its log has to come out.
-
-`start` follows `acquired` where inputs are there already, from an earlier run."""
-
-SERVER_STATES = {JobState.RUNNING: "running", JobState.STAGE_OUT: "running", JobState.REPORT: "running"}
-"""What the server is told before the final report; everything earlier is `starting`."""
-ADVICE: Mapping[int, str] = {
-    PilotErrorCode.MISSINGINPUTFILE: "bring it there, or correct the job's inputs",
-    PilotErrorCode.GETADMISMATCH: "replace that file, or correct what the catalogue says of it",
-    PilotErrorCode.GETMD5MISMATCH: "replace that file, or correct what the catalogue says of it",
-}
-"""What to do about errors of stagers, which know their files but not what these are to the job."""
 HEARTBEAT_PATIENCE = 2.0
 """Seconds that the final report waits for an update that is under way."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobOutcome:
-    """What became of a job."""
-
-    job_id: int
-    state: str
-    """finished or failed."""
-    reported: bool
-    """Whether the server acknowledged the final report."""
-    error: str = ""
-    phases: Mapping[str, float] = field(default_factory=dict)
-    """Seconds spent in each task."""
-    job_dir: Path | None = None
-    """The job's directory, if it was kept."""
 
 
 class JobRun:
@@ -96,7 +62,14 @@ class JobRun:
         failure: Failure | None = None,
         get_job_seconds: float = 0.0,
         plan: Plan = WHOLE,
+        journal: Journal | None = None,
+        job_dir: Path | None = None,
+        past: Past = NEW,
     ) -> None:
+        """`journal` and `job_dir` are a pilot's: where the job is entered already, and where it is to work.
+
+        `past` is what a pilot before this one did of it.
+        """
         self.job = job
         self._plan = plan
         self._services = services
@@ -106,13 +79,20 @@ class JobRun:
         self._cancel_code = PilotErrorCode.KILLSIGNAL
         self._stopping = CancelToken()
         self._now = CancelToken()
-        self._state = JobState.ACQUIRED
-        self._verdict = Verdict()
+        self._past = past
+        self._state = past.resumes_at
+        self._verdict = past.verdict()
         if failure:
             self._verdict.failures.append(failure)
-        self._phases: dict[str, float] = {"get-job": get_job_seconds}
+        self._phases: dict[str, float] = {"get-job": get_job_seconds, **past.phases}
+        self._place = job_dir
         self._dir: Path | None = None
-        self._journal = SteadyJournal(_journal_failure(self._verdict, self._log))
+        self._journal = SteadyJournal(unwritten_journal(self._verdict, self._log))
+        self._given = journal
+        self._kept = ""
+        """Why the outputs are kept for a later pilot, if they are."""
+        if journal is not None:
+            self._journal.begin(journal)
         self._metadata: dict[str, Any] = {}
         self._soft = CancelToken()
         """Cancelled when the server wants the payload asked to end."""
@@ -128,7 +108,7 @@ class JobRun:
         self._transfers = JobTransfers(job, services)
         self._remote = RemoteInputs()
         catalogue = self._transfers.catalogue if services.queue.register_outputs else None
-        self._outputs = Outputs(job, services.queue.name, self._transfers.mover, self._journal, catalogue)
+        self._outputs = Outputs(job, services.queue.name, self._transfers.mover, self._journal, catalogue, past=past)
         self._heartbeat = Heartbeat(
             communicator=services.communicator,
             clock=services.clock,
@@ -142,6 +122,7 @@ class JobRun:
         """End the job: payload first, then log and final report. The first reason counts."""
         if not self._cancel.cancelled:
             self._cancel_code = code
+            self._journal.record("called-off", reason=self._services.redactor.clean(reason), code=int(code))
             self._cancel.cancel(reason)
 
     def stop(self, reason: str, code: PilotErrorCode) -> None:
@@ -162,11 +143,9 @@ class JobRun:
             with self._judged("pilot"):
                 job_log = self._open()
                 # after that, so that the job's own log has it
-                self._log.info(
-                    "job %d taken: %.300s", self.job.id, f"{self.job.transformation} {self.job.parameters}".strip()
-                )
+                self._say_what_job_it_is()
                 self._work()
-            return self._finish(job_log)
+            return self._keep() if self._kept else self._finish(job_log)
         finally:
             # whatever ends it, nothing of it goes on
             self._heartbeat.stop(0.0)
@@ -177,30 +156,43 @@ class JobRun:
 
     # -- the way of a job ----------------------------------------------------------------------------------------
 
+    def _say_what_job_it_is(self) -> None:
+        what = f"{self.job.transformation} {self.job.parameters}".strip()
+        if self._past.begun:
+            text = "job %d of a pilot before this one is taken over in the state %s: %.300s"
+            self._log.warning(text, self.job.id, self._past.state, what)
+        else:
+            self._log.info("job %d taken: %.300s", self.job.id, what)
+
     def _open(self) -> JobLog | None:
         """Make the job's directory, or go on in an older one; if that fails the job fails and is still reported."""
         services = self._services
         try:
             again = self._plan.job_dir is not None
-            self._dir = self._plan.job_dir or new_job_dir(services.work_dir, self.job.id)
+            self._dir = self._plan.job_dir or new_job_dir(services.work_dir, self.job.id, self._place)
             self._where.folder = self._dir / "payload"
             if again and self._plan.has(Phase.PAYLOAD):
                 set_aside(self._dir)
-            job_log = JobLog(self._dir / LOG, self.job.id, self._clock, services.redactor, append=again)
-            self._journal.begin(FileJournal(self._dir / JOURNAL, self._clock))
-            self._transfers.begin(self._dir)
+            job_log = JobLog(
+                self._dir / LOG, self.job.id, self._clock, services.redactor, append=again or self._past.begun
+            )
+            if self._given is None:
+                self._journal.begin(FileJournal(self._dir / JOURNAL, self._clock))
+            self._transfers.begin(self._dir, again=self._past.begun)
         except OSError as error:
             self._verdict.fail(
                 "pilot",
-                _os_code(error, PilotErrorCode.MKDIR),
+                os_code(error, PilotErrorCode.MKDIR),
                 f"no job directory in {self._plan.job_dir or services.work_dir}: {error.strerror}",
             )
             return None
-        self._journal.record("acquired", panda_id=self.job.id, attempt=self.job.attempt, queue=services.queue.name)
+        if self._given is None:
+            self._journal.record("acquired", panda_id=self.job.id, attempt=self.job.attempt, queue=services.queue.name)
         return job_log
 
     def _work(self) -> None:
         """Stage in, run, stage out: what of it the plan has, as far as it goes."""
+        past = self._past
         if self._dir is None or self._verdict.failures:
             return
         payload_dir = self._dir / "payload"
@@ -208,17 +200,43 @@ class JobRun:
             # what cannot be run needs no input
             check_needs(self.job)
             argument_vector(self.job, self._services.queue, self.job.transformation)
-        if self._goes_on_to(Phase.STAGE_IN):
+        if self._goes_on_to(Phase.STAGE_IN) and not past.payload_begun:
+            if past.begun:
+                begin_anew(self._dir)
             with self._task("stage-in", JobState.STAGE_IN):
                 if self.job.inputs:
                     self._heartbeat.announce()
                 self._stage_in(payload_dir)
         if self._goes_on_to(Phase.PAYLOAD):
-            with self._task("payload", JobState.START):
+            if past.payload_begun and past.result is None:
+                self._call_off_again()
+            with self._task("payload", None if past.payload_begun else JobState.START):
                 self._run_payload(payload_dir)
         if self._goes_on_to(Phase.STAGE_OUT):
             with self._task("stage-out", JobState.STAGE_OUT):
-                self._outputs.store_all(payload_dir, cancel=self._cancel, cleanup=self._now)
+                self._store_outputs(payload_dir)
+
+    def _store_outputs(self, payload_dir: Path) -> None:
+        """Store the outputs; where no storage takes them, they may be kept for a later pilot."""
+        try:
+            self._outputs.store_all(payload_dir, cancel=self._cancel, cleanup=self._now)
+        except (BackendUnavailable, TransientError, TransferTimeout) as error:
+            age = self._clock.wall() - self._past.kept if self._past.kept else 0.0
+            if self._given is None or age >= self._services.keep_outputs or self._cancel.cancelled:
+                raise
+            self._kept = self._services.redactor.clean(str(error))
+
+    def _keep(self) -> JobOutcome:
+        """Leave the job as it is, with its outputs, for a later pilot."""
+        self._log.error(
+            "job %d: its outputs are kept in %s, and the job goes on later: %s", self.job.id, self._dir, self._kept
+        )
+        self._journal.record("outputs-kept", reason=self._kept)
+        self._heartbeat.announce()
+        self._heartbeat.stop(HEARTBEAT_PATIENCE)
+        return JobOutcome(
+            job_id=self.job.id, state="kept", reported=False, error=self._kept, phases=self._phases, job_dir=self._dir
+        )
 
     def _goes_on_to(self, phase: Phase) -> bool:
         """Say whether a phase is to be run: the plan has it, and nothing has failed so far."""
@@ -226,14 +244,14 @@ class JobRun:
 
     def _finish(self, job_log: JobLog | None) -> JobOutcome:
         """Make and store the log, report, clean up."""
-        if self._state is not JobState.STAGE_OUT:
-            self._change(JobState.STAGE_OUT)
+        self._change(JobState.STAGE_OUT)
         failed = bool(self._verdict.failures)
         if failed:
             # before the log is made, so that it has the reason
             self._log.error("job %d failed: %s", self.job.id, self._verdict.text())
         if self.job.log and self._dir and self._plan.has(Phase.STAGE_OUT):
             with self._task("log", None):
+                self._journal.export(self._dir / JOURNAL)
                 self._outputs.store_log(self.job.log, self._dir, cancel=self._now)
         if not self._verdict.failures:
             with self._judged("stage-out"):
@@ -242,6 +260,10 @@ class JobRun:
             self._log.error("job %d failed: %s", self.job.id, self._verdict.text())
             # the server takes no outputs of a failed job, so none of them may stay behind
             self._outputs.withdraw(cancel=self._now)
+        return self._end(job_log)
+
+    def _end(self, job_log: JobLog | None) -> JobOutcome:
+        """Report and clean up."""
         self._change(JobState.REPORT)
         reported = self._report()
         self._change(JobState.DONE)
@@ -252,6 +274,10 @@ class JobRun:
             left = remove_tree(self._dir)
             if left:
                 self._log.warning("the job's directory %s cannot be removed whole (%s)", self._dir, left)
+        elif self._dir:
+            self._journal.export(self._dir / JOURNAL)
+        if reported:
+            self._journal.record("closed")
         self._log.info("job %d is done: %s", self.job.id, self._verdict.state)
         return JobOutcome(
             job_id=self.job.id,
@@ -287,28 +313,23 @@ class JobRun:
             ),
         )
 
-    @contextmanager
-    def _judged(self, task: str) -> Iterator[None]:
+    def _judged(self, task: str) -> AbstractContextManager[None]:
         """Turn an error that comes out of a task into a failure of the job."""
-        try:
-            yield
-        except Cancelled as error:
-            self._verdict.fail(task, self._cancel_code if self._cancel.cancelled else error.error_code, str(error))
-        except HandledError as error:
-            advice = ADVICE.get(error.error_code, "")
-            self._verdict.fail(task, error.error_code, f"{error}; {advice}" if advice else str(error))
-        except OSError as error:
-            code = _os_code(error, PilotErrorCode.FILEHANDLINGFAILURE)
-            self._verdict.fail(task, code, f"{error.filename or 'job directory'}: {error.strerror or error}")
-        except Exception as error:  # noqa: BLE001  (a bug must not lose the job's report)
-            self._log.error("internal error, please report it", exc_info=error)
-            self._verdict.fail(task, PilotErrorCode.UNKNOWNEXCEPTION, f"{type(error).__name__}: {error}")
+        return judged(self._verdict, task, lambda: self._cancel_code if self._cancel.cancelled else None, self._log)
 
     def _change(self, new: JobState) -> None:
         """Go to the next state: journal first, then the hooks."""
+        if new is self._state:
+            return  # where an earlier pilot left it
         if new not in NEXT_STATES[self._state]:
             raise AssertionError(f"job state {self._state} cannot be followed by {new}")
-        self._journal.record("state", old=self._state, new=new)
+        self._journal.record(
+            "state",
+            old=self._state,
+            new=new,
+            phases=self._phases,
+            **self._verdict.to_json(self._services.redactor.clean),
+        )
         old, self._state = self._state, new
         self._services.hooks.job_state_changed(self.job, old, new)
 
@@ -325,13 +346,14 @@ class JobRun:
 
     def _run_payload(self, payload_dir: Path) -> None:
         """Run the payload and judge it."""
-        if not self._plan.has(Phase.STAGE_IN):
+        if not self._plan.has(Phase.STAGE_IN) or self._past.payload_begun:
             missing = [file for file in self.job.inputs if not is_there(payload_dir / plain_name(file.lfn))]
             self._remote = self._transfers.remote_inputs(missing, cancel=self._cancel)
         run = PayloadRun(self.job, self._services, payload_dir, self._journal, self._log, remote=self._remote)
         run.soft, self._where.run = self._soft, run
-        with self._secrets_in(payload_dir):
-            result = run.run(cancel=self._cancel, running=self._running)
+        self._services.redactor.add(self.job.secrets.values())
+        with secrets_in(payload_dir, self.job.secrets, there=self._past.payload_begun):
+            result = self._past.result or run.run(cancel=self._cancel, running=self._running, past=self._past)
         self._verdict.payload = result
         if self._cancel.cancelled and run.limit is None:
             self._verdict.fail("payload", self._cancel_code, self._cancel.reason)
@@ -339,19 +361,12 @@ class JobRun:
             run.judge(result, self._verdict)
         self._metadata.update(run.metadata(result))
 
-    @contextmanager
-    def _secrets_in(self, payload_dir: Path) -> Iterator[None]:
-        """Have the user's secrets in a file while the payload runs, and no longer."""
-        if not self.job.secrets:
-            yield
-            return
-        self._services.redactor.add(self.job.secrets.values())
-        file = payload_dir / SECRETS_FILE
-        write_secrets(file, self.job.secrets)
-        try:
-            yield
-        finally:
-            file.unlink(missing_ok=True)
+    def _call_off_again(self) -> None:
+        """Go on with ending a job that a pilot before this one was ending."""
+        failure = self._past.called_off
+        if failure and not self._cancel.cancelled:
+            self._cancel_code = PilotErrorCode(failure.code)
+            self._cancel.cancel(failure.message)
 
     def _running(self) -> None:
         """Note that the payload runs."""
@@ -388,6 +403,10 @@ class JobRun:
         self._services.hooks.heartbeat(update, answer)
         if answer is None:
             return
+        if answer.commands:
+            self._journal.record(
+                "commanded", commands=[self._services.redactor.clean(text) for text in answer.commands]
+            )
         if answer.kill:
             self.cancel("the server wants the job ended (tobekilled)", PilotErrorCode.PANDAKILL)
         news = self._commands.heard(answer.commands)
@@ -416,6 +435,7 @@ class JobRun:
         answer = Delivery(services, self._log).deliver(report, stopping=self._stopping, now=self._now)
         if answer is None:
             services.hooks.heartbeat(report.update, None)
+            self._journal.record("spooled")
             return False
         services.redactor.add(answer.pilot_secrets.values())
         services.hooks.heartbeat(report.update, answer)
@@ -423,19 +443,3 @@ class JobRun:
             "report-acknowledged", commands=[services.redactor.clean(text) for text in answer.commands]
         )
         return True
-
-
-def _journal_failure(verdict: Verdict, log: logging.LoggerAdapter[logging.Logger]) -> Callable[[OSError], None]:
-    """Return what a journal that cannot be written does to its job: it fails, and is reported all the same."""
-
-    def failed(error: OSError) -> None:
-        log.error("the journal cannot be written (%s); the job goes on without it", error.strerror)
-        code = _os_code(error, PilotErrorCode.FILEHANDLINGFAILURE)
-        verdict.fail("pilot", code, f"journal: {error.strerror}")
-
-    return failed
-
-
-def _os_code(error: OSError, other: PilotErrorCode) -> PilotErrorCode:
-    """Return the pilot error code of a failed file operation: no space has its own."""
-    return PilotErrorCode.NOLOCALSPACE if error.errno in {28, 122} else other  # ENOSPC, EDQUOT

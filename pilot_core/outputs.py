@@ -6,6 +6,7 @@ import errno
 import stat
 import tempfile
 import uuid
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from pilot_core.cleanup import remove_tree
 from pilot_core.errors import HandledError, NoSpace, PilotErrorCode
 from pilot_core.joblog import make_log_archive
 from pilot_core.logs import job_logger
+from pilot_core.past import NEW
 from pilot_core.payload import SECRETS_FILE, plain_name
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pilot_core.archives import Packed
     from pilot_core.catalogs import Catalogue
     from pilot_core.journal import SteadyJournal
+    from pilot_core.past import Past
     from pilot_core.staging import Moved, Mover
 
 __all__ = ["Outputs"]
@@ -34,11 +37,18 @@ class Outputs:
     """Stores a job's files and keeps what the server has to know of each (`stored`)."""
 
     def __init__(
-        self, job: Job, queue_name: str, mover: Mover, journal: SteadyJournal, catalogue: Catalogue | None = None
+        self,
+        job: Job,
+        queue_name: str,
+        mover: Mover,
+        journal: SteadyJournal,
+        catalogue: Catalogue | None = None,
+        *,
+        past: Past = NEW,
     ) -> None:
-        """`catalogue`: what is stored is entered there."""
-        self.stored: list[FileReport] = []
-        self.elsewhere: list[str] = []
+        """`catalogue`: what is stored is entered there. What the past has is stored already."""
+        self.stored: list[FileReport] = list(past.stored)
+        self.elsewhere: list[str] = list(past.elsewhere)
         """LFNs of what is stored, and not where it belongs."""
         self._job = job
         self._queue_name = queue_name
@@ -51,6 +61,8 @@ class Outputs:
         self._packed: dict[str, Sequence[Packed]] = {}
         """What was told of the members of each archive."""
         self._guids = {file.lfn: file.guid or str(uuid.uuid4()) for file in job.files_out}
+        self._made = past.archives
+        """Archives that an earlier pilot made, or began to make."""
 
     def store_all(self, payload_dir: Path, *, cancel: CancelToken, cleanup: CancelToken) -> None:
         """Store the outputs, all or none: what was stored is removed again when a later one fails.
@@ -59,6 +71,8 @@ class Outputs:
         with its place. Raises `HandledError` for a missing output (MISSINGOUTPUTFILE), and the errors of the transfer.
         """
         _check_place(payload_dir, PilotErrorCode.MISSINGOUTPUTFILE)
+        for lfn in self._made:
+            (payload_dir / plain_name(lfn)).unlink(missing_ok=True)
         present = self._present(payload_dir, cancel)
         try:
             self._store([(file, payload_dir / file.lfn) for file in present], "write", cancel)
@@ -72,6 +86,8 @@ class Outputs:
         log = self._job.log.lfn if self._job.log else None
         stored, inside = sorted(self.stored, key=self._place), self._inside
         self.stored[:] = [report for report in stored if report.lfn == log]
+        if self.stored != stored:
+            self._journal.record("withdrawing", keep=log)
         for report in stored:
             if report.lfn != log and report.lfn not in inside:
                 self._mover.remove(report.rse, report.surl, cancel=cancel)
@@ -82,6 +98,8 @@ class Outputs:
 
         On a full disk what the payload left, but for what it said, makes room: the job is over.
         """
+        if any(report.lfn == log.lfn for report in self.stored):
+            return  # by an earlier pilot
         _check_place(job_dir / "payload", PilotErrorCode.LOGFILECREATIONFAILURE)
         try:
             archive = self._archive(log, job_dir, cancel)
@@ -122,6 +140,7 @@ class Outputs:
             if archive in made and not members:
                 self._is_there(files[archive], payload_dir)
             elif archive in made:
+                self._journal.record("archive", lfn=archive)
                 self._packed[archive] = make_archive(payload_dir / archive, members, cancel=cancel)
                 there.add(archive)
             elif archive in there:
@@ -185,6 +204,8 @@ class Outputs:
 
     def _store(self, files: Sequence[tuple[OutputFile, Path]], activity: str, cancel: CancelToken) -> None:
         """Store files side by side, and note of each what the server has to know, in the job's order."""
+        there = {report.lfn for report in self.stored}
+        files = [(file, path) for file, path in files if file.lfn not in there]
         self._mover.bring_all_out(files, activity, cancel=cancel, moved=self._note)
         self.stored.sort(key=self._place)
 
@@ -195,18 +216,26 @@ class Outputs:
     def _note(self, moved: Moved) -> None:
         """Note a file that is on its storage; called one at a time, from any thread."""
         lfn, result = moved.transfer.lfn, moved.result
-        self._journal.record("stored", lfn=lfn, url=result.url, size=result.size, checksum=result.checksum)
-        self.stored.append(
-            FileReport(
-                lfn=lfn,
-                guid=self._guids[lfn],
-                size=result.size,
-                checksum=result.checksum,
-                surl=result.url,
-                rse=moved.replica.rse,
-            )
+        report = FileReport(
+            lfn=lfn,
+            guid=self._guids[lfn],
+            size=result.size,
+            checksum=result.checksum,
+            surl=result.url,
+            rse=moved.replica.rse,
         )
-        if self._mover.routes.elsewhere(self._files[lfn], moved.transfer.activity, moved.replica.rse):
+        elsewhere = self._mover.routes.elsewhere(self._files[lfn], moved.transfer.activity, moved.replica.rse)
+        self._journal.record(
+            "stored",
+            lfn=lfn,
+            url=result.url,
+            size=result.size,
+            checksum=result.checksum,
+            report=asdict(report),
+            elsewhere=elsewhere,
+        )
+        self.stored.append(report)
+        if elsewhere:
             self.elsewhere.append(lfn)
             job_logger(self._job.id, "outputs").warning(
                 "%s is stored on %s, not where it belongs", lfn, moved.replica.rse

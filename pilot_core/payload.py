@@ -7,7 +7,8 @@ import os
 import re
 import shlex
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -31,6 +32,7 @@ __all__ = [
     "fetch_transformation",
     "plain_name",
     "program_of",
+    "secrets_in",
     "write_secrets",
 ]
 
@@ -69,6 +71,22 @@ def write_secrets(file: Path, secrets: Mapping[str, str]) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         json.dump(dict(secrets), stream)
+
+
+@contextmanager
+def secrets_in(folder: Path, secrets: Mapping[str, str], *, there: bool = False) -> Iterator[None]:
+    """Have the user's secrets in a file while the payload runs, and no longer.
+
+    `there`: the payload was started by a pilot before this one, which wrote them, if there are any.
+    """
+    file = folder / SECRETS_FILE
+    if secrets and not there:
+        write_secrets(file, secrets)
+    try:
+        yield
+    finally:
+        if secrets or there:
+            file.unlink(missing_ok=True)
 
 
 def check_needs(job: Job) -> None:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from pilot_core.api.cancel import CancelToken, Deadline
 from pilot_core.api.events import FinishedPayload, PayloadCommand
 from pilot_core.api.executor import OnThisMachine, PayloadSpec
-from pilot_core.errors import Cancelled, ExecutorError, PilotErrorCode
+from pilot_core.errors import Cancelled, ExecutorError, NoSpace, PilotErrorCode
+from pilot_core.past import NEW
 from pilot_core.payload import argument_vector, environment
+from pilot_core.reattach import find_again
 from pilot_core.remote_io import RemoteInputs
 from pilot_core.reporting import Failure, Verdict, payload_failure
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pilot_core.api.job import Job
     from pilot_core.api.watchdog import Watched
     from pilot_core.journal import SteadyJournal
+    from pilot_core.past import Past
     from pilot_core.services import Services
     from pilot_core.watching import Watch
 
@@ -67,33 +70,31 @@ class PayloadRun:
         self.limit: Failure | None = None
         """The limit that the payload passed, if it was ended for that."""
 
-    def run(self, *, cancel: CancelToken, running: Callable[[], None]) -> PayloadResult:
+    def run(self, *, cancel: CancelToken, running: Callable[[], None], past: Past = NEW) -> PayloadResult:
         """Start the payload, call `running`, and wait for the end of all its processes.
 
-        When the job is called off meanwhile, or a watchdog finds a limit passed, the payload is ended. Raises
-        `HandledError` if it cannot be started.
+        When the job is called off meanwhile, or a watchdog finds a limit passed, the payload is ended. One that a pilot
+        before this one started is found again instead, and waited for. Raises `HandledError` if it cannot be started,
+        or not be found.
         """
-        executor = self._services.executor
-        deadline = Deadline.after(self._services.clock, PREPARATION_LIMIT)
-        spec = self._spec(cancel, deadline)
-        argv = [self._services.redactor.clean(word) for word in spec.argv]
-        self._journal.record("payload-starting", argv=argv, shell=self._services.queue.shell)
-        cancel.raise_if_cancelled()
-        if self.soft.cancelled:
-            raise Cancelled(self.soft.reason, error_code=PilotErrorCode.PANDAKILL)
-        handle = executor.start(spec, cancel=cancel, deadline=deadline)
-        self._journal.record("payload-started", handle=handle.to_json())
-        self._log.info("the payload runs: %.1000s", shlex.join(spec.argv))
+        services = self._services
+        handle = find_again(self._directory.parent, past, services, self._log) if past.payload_begun else None
+        if handle is None:
+            handle, begun = self._start(cancel), services.clock.monotonic()
+        else:
+            self.limit = past.limit
+            age = services.clock.wall() - (past.started or services.clock.wall())
+            begun = services.clock.monotonic() - max(0.0, age)
         # a job that was called off just now has to end its payload, and so to find it
-        found_by = Deadline.after(self._services.clock, END_PATIENCE)
-        payload = executor.attach(handle, cancel=CancelToken(), deadline=found_by)
+        found_by = Deadline.after(services.clock, END_PATIENCE)
+        payload = services.executor.attach(handle, cancel=CancelToken(), deadline=found_by)
         if isinstance(payload, OnThisMachine):
             self.process = payload.process
-        watch = self._watch(handle)
+        watch = self._watch(handle, begun)
         try:
             running()
             watch.start()
-            result = self._await(payload, cancel, spec.kill_grace, watch)
+            result = self._await(payload, cancel, services.queue.kill_grace_seconds, watch)
         except BaseException:
             payload.end("the pilot cannot wait for it")
             raise
@@ -103,6 +104,21 @@ class PayloadRun:
         self._journal.record("payload-ended", result=asdict(result))
         self._tell(result)
         return result
+
+    def _start(self, cancel: CancelToken) -> PayloadHandle:
+        """Start the payload."""
+        deadline = Deadline.after(self._services.clock, PREPARATION_LIMIT)
+        spec = self._spec(cancel, deadline)
+        argv = [self._services.redactor.clean(word) for word in spec.argv]
+        if not self._journal.record("payload-starting", argv=argv, shell=self._services.queue.shell):
+            raise NoSpace("the payload is not started, since the journal cannot have that; make room for it")
+        cancel.raise_if_cancelled()
+        if self.soft.cancelled:
+            raise Cancelled(self.soft.reason, error_code=PilotErrorCode.PANDAKILL)
+        handle = self._services.executor.start(spec, cancel=cancel, deadline=deadline)
+        self._journal.record("payload-started", handle=handle.to_json())
+        self._log.info("the payload runs: %.1000s", shlex.join(spec.argv))
+        return handle
 
     def judge(self, result: PayloadResult, verdict: Verdict) -> None:
         """Say how the payload failed, if it did; the experiment's plugins may know better."""
@@ -167,9 +183,9 @@ class PayloadRun:
             kill_grace=queue.kill_grace_seconds,
         )
 
-    def _watch(self, handle: PayloadHandle) -> Watch:
-        """Return what holds the payload to its limits."""
-        services, started = self._services, self._services.clock.monotonic()
+    def _watch(self, handle: PayloadHandle, started: float) -> Watch:
+        """Return what holds the payload, which was started then, to its limits."""
+        services = self._services
 
         def look() -> Watched:
             from pilot_core.api.watchdog import Watched  # noqa: PLC0415  (most payloads of a test end before a look)
@@ -191,7 +207,8 @@ class PayloadRun:
     def _await(self, payload: Payload, cancel: CancelToken, grace: float, watch: Watch) -> PayloadResult:
         """Wait for the payload's end, or end it when the job is called off or a limit was passed."""
         clock = self._services.clock
-        clock.wait(payload, cancel, self.soft, watch.violated)
+        if self.limit is None:
+            clock.wait(payload, cancel, self.soft, watch.violated)
         reason = self._reason_to_end(cancel, watch)
         if reason:
             violation = watch.violation
@@ -199,7 +216,7 @@ class PayloadRun:
                 message = self._services.redactor.clean(violation.message)
                 self.limit = Failure(task="payload", code=int(violation.error_code), message=message)
             self._log.warning("ending the payload: %s", reason)
-            self._journal.record("payload-ending", reason=reason)
+            self._journal.record("payload-ending", reason=reason, limit=asdict(self.limit) if self.limit else None)
             payload.end(reason)
             watch.stop()
             if not clock.wait(payload, until=clock.monotonic() + grace + END_PATIENCE):
@@ -211,7 +228,7 @@ class PayloadRun:
         for token, words in ((cancel, ""), (watch.violated, "it passed a limit: "), (self.soft, "")):
             if token.cancelled:
                 return self._services.redactor.clean(f"{words}{token.reason}")
-        return ""
+        return self.limit.message if self.limit else ""
 
     def _with_advice(self, failure: Failure, result: PayloadResult) -> Failure:
         """Return a failure that says what to do about it, where that can be known."""

@@ -109,6 +109,12 @@ class PilotSettings:
     stall_seconds: float = setting(
         300.0, help="seconds without a byte after which a transfer that has begun is given up", minimum=1
     )
+    keep_outputs_hours: float = setting(
+        0.0,
+        help="hours for which outputs that no storage takes are kept, for a later pilot or flush to store; "
+        "the server may give such a job up before; 0 = the job fails at once",
+        minimum=0,
+    )
     keep_job_dirs: bool = setting(False, help="keep the jobs' directories")
     log_level: str = setting(
         "info",
@@ -120,15 +126,23 @@ class PilotSettings:
 
     def check(self) -> None:
         """Raise `ConfigError` for what is missing or contradicts itself."""
-        for name, value in (("server", self.server), ("queue", self.queue)):
-            if not value:
-                raise ConfigError(
-                    f"no {name}: give --{name}, set pilot.{name} in the --config file, or PILOT_CORE_{name.upper()}"
-                )
+        self._need("server", self.server)
+        self._need("queue", self.queue)
+        self.check_server()
+
+    def check_server(self) -> None:
+        """Raise `ConfigError` for what is missing of the server and the credential, or contradicts itself."""
+        self._need("server", self.server)
         _check_url(self.server)
         self.check_credential()
         if self.token_file and not self.server.lower().startswith("https:"):
             raise ConfigError(f"server {self.server}: a token is sent over https only; give an https URL")
+
+    def _need(self, name: str, value: str) -> None:
+        if not value:
+            raise ConfigError(
+                f"no {name}: give --{name}, set pilot.{name} in the --config file, or PILOT_CORE_{name.upper()}"
+            )
 
     def check_credential(self) -> None:
         """Raise `ConfigError` for a credential that is not whole, or one too many."""

@@ -75,6 +75,14 @@ class Verdict:
         """What the job's final state is: finished or failed."""
         return "failed" if self.failures else "finished"
 
+    def to_json(self, clean: Callable[[str], str]) -> dict[str, Any]:
+        """Return what went wrong as plain JSON data; `clean` takes secrets out of texts."""
+        failures = [asdict(replace(each, message=clean(each.message))) for each in self.failures]
+        found: dict[str, Any] = {"failures": failures}
+        if self.payload_error_code is not None or self.payload_error:
+            found["payload_error"] = [self.payload_error_code, clean(self.payload_error)]
+        return found
+
     def text(self) -> str:
         """Return every failure in one line, the cause first."""
         return "; ".join(f"{failure.task}: {failure.message}" for failure in self.failures)

@@ -62,6 +62,8 @@ class Services:
     """Monotonic time of the pilot's start."""
     show: Callable[[Commands], str] = Commands.text
     """What gathers the text that a server asked to see."""
+    keep_outputs: float = 0.0
+    """Seconds for which outputs that no storage takes are kept for a later pilot."""
     keep: bool = False
     """Keep the job's directory."""
     limits: Limits = field(default_factory=Limits)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pilot_core.api.cancel import Deadline
 from pilot_core.api.catalog import HearsTransfers
+from pilot_core.api.staging import TransferAttempt
 from pilot_core.api.url import shown_url
 from pilot_core.catalogs import Catalogue
 from pilot_core.errors import Cancelled, HandledError, SourceNotFound
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from pilot_core.api.clock import Clock
     from pilot_core.api.job import InputFile, Job
     from pilot_core.api.queue import Queue
-    from pilot_core.api.staging import Replica, StagingProgress, TransferAttempt
+    from pilot_core.api.staging import Replica, StagingProgress
     from pilot_core.services import Services
 
 __all__ = ["TRANSFERS", "JobTransfers", "catalogue_of", "remote_inputs"]
@@ -62,8 +65,13 @@ class JobTransfers:
             in_turn=services.in_turn,
         )
 
-    def begin(self, job_dir: Path) -> None:
-        """Keep the ledger in a job's directory from now on; the job goes on without if that is not possible."""
+    def begin(self, job_dir: Path, *, again: bool = False) -> None:
+        """Keep the ledger in a job's directory from now on; the job goes on without if that is not possible.
+
+        `again`: an earlier pilot kept it there, and the ledger goes on with that.
+        """
+        if again:
+            self.mover.restore(_kept(job_dir / TRANSFERS))
         try:
             self._file = AttemptFile(job_dir / TRANSFERS, self._services.redactor.clean)
         except OSError as error:
@@ -146,6 +154,19 @@ class JobTransfers:
             services.hooks.transfer_progress(progress)
 
         return tell
+
+
+def _kept(file: Path) -> list[TransferAttempt]:
+    """Return the attempts in a file, as far as they can be read: its last line may be torn."""
+    found = []
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        with suppress(ValueError, TypeError):
+            found.append(TransferAttempt(**json.loads(line)))
+    return found
 
 
 def catalogue_of(job: Job, queue: Queue, catalog: ReplicaCatalog | None, clock: Clock) -> Catalogue | None:

@@ -15,6 +15,7 @@ from pilot_core import (
     Context,
     Deadline,
     ExecutorError,
+    FindsPayloads,
     NoSettings,
     PayloadHandle,
     PayloadSpec,
@@ -64,6 +65,36 @@ def spec(home, *argv):
 def result_of(payload):
     assert CLOCK.wait(payload, until=CLOCK.monotonic() + 60.0)
     return payload.result()
+
+
+def test_a_payload_whose_handle_was_lost_is_found_by_its_records(executor, tmp_path):
+    order = spec(tmp_path, "/bin/sh", "-c", "exit 3")
+    handle = executor.start(order, **limits())
+    found = executor.find(order.control_dir, **limits())
+    assert found == handle
+    payload = executor.attach(found, **limits())
+    assert result_of(payload).exit_code == 3
+    payload.close()
+    assert executor.find(order.control_dir, **limits()) == handle
+
+
+def test_where_no_payload_was_started_none_will_be(executor, tmp_path):
+    order = spec(tmp_path, "/bin/true")
+    assert isinstance(executor, FindsPayloads)
+    for _ in range(2):  # whoever asked first may have been killed
+        assert executor.find(order.control_dir, **limits()) is None
+    with pytest.raises(ExecutorError, match="was used for a payload before"):
+        executor.start(order, **limits())
+    assert executor.find(tmp_path / "nowhere", **limits()) is None
+
+
+def test_a_start_of_which_nothing_is_known_is_not_taken_for_none(executor, tmp_path, monkeypatch):
+    """The supervisor died after it had claimed the directory: it may have been killed at any instant."""
+    monkeypatch.setattr("pilot_core.supervision.lost.PATIENCE", 0.1)
+    order = spec(tmp_path, "/bin/true")
+    (order.control_dir / "claim").touch()
+    with pytest.raises(ExecutorError, match="nothing says whether it was"):
+        executor.find(order.control_dir, **limits())
 
 
 def test_a_payload_is_found_again_by_its_stored_handle(executor, tmp_path):

@@ -13,7 +13,7 @@ import tomli
 from pilot_core import __version__, hookspecs
 
 LINE = "python3 -m venv .venv && .venv/bin/pip install -q nox && .venv/bin/nox -s {}"
-SESSIONS = {"demo", "tests", "lint", "core", "plugin", "together", "bench", "mutants", "templates"}
+SESSIONS = {"demo", "tests", "lint", "core", "plugin", "together", "bench", "killpoints", "mutants", "templates"}
 
 
 @pytest.mark.parametrize("session", ["demo", "tests"])

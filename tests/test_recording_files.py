@@ -33,8 +33,8 @@ from pilot_core.recording import Recorder
 from pilot_core.recording.har import HarFile, har_entry
 from pilot_core.recording.reading import Recording
 from pilot_core.recording.scrub import Scrubber
-from pilot_core.recording.values import decode, encode
 from pilot_core.testing.clock import FakeClock
+from pilot_core.values import decode, encode
 
 JSON = (("Content-Type", "application/json"),)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from pilot_core.api.cancel import CancelToken, Deadline
 
-__all__ = ["Executor", "OnThisMachine", "Payload", "PayloadHandle", "PayloadResult", "PayloadSpec"]
+__all__ = ["Executor", "FindsPayloads", "OnThisMachine", "Payload", "PayloadHandle", "PayloadResult", "PayloadSpec"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,4 +166,16 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Free the executor's resources; running payloads go on. May be called again."""
+        ...
+
+
+@runtime_checkable
+class FindsPayloads(Protocol):
+    """What an executor may do besides: find a payload whose handle was lost, since the pilot died as it started it."""
+
+    def find(self, control_dir: Path, *, cancel: CancelToken, deadline: Deadline) -> PayloadHandle | None:
+        """Return the handle of the payload that was started from a control directory.
+
+        None = none was, and from now on none will be. Raises `ExecutorError` where that cannot be known.
+        """
         ...

@@ -39,6 +39,8 @@ WRITTEN = 256 << 10
 AHEAD = 64 << 20
 """Bytes for which room is taken at once, ahead of what is written."""
 
+_DESCRIPTORS = Path("/proc/self/fd")
+
 
 class Source:
     """A regular file open for reading that notices when somebody writes to it meanwhile.
@@ -153,7 +155,11 @@ class Source:
 
 
 class Partial:
-    """A new file under a temporary name beside its final one; gone at the end of the block unless published."""
+    """A new file under a temporary name beside its final one; gone at the end of the block unless published.
+
+    On a storage (`durable`) it has no name at all until then, wherever the file system can do that: nothing is left of
+    it even if the pilot is killed.
+    """
 
     def __init__(self, path: Path, place: Place, what: str, *, durable: bool) -> None:
         self.place = place
@@ -164,7 +170,8 @@ class Partial:
             raise bad_name(f"{what!r}: not the name of a file", place)
         # a name of the length limit leaves no room for more, so only its beginning is used
         start = self._name[:100] if self._name.isascii() else os.fsdecode(os.fsencode(self._name)[:100])
-        self._temporary: str | None = f".{start}.part-{secrets.token_hex(8)}"
+        self._hidden = f".{start}.part-{secrets.token_hex(8)}"
+        self._temporary: str | None = None
         self._expected = self._position = self._allocated = 0
         self._gap = False
         with translated(f"{what}: cannot be written", place):
@@ -172,11 +179,21 @@ class Partial:
                 _make_folders(path.parent)
             self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                self.descriptor = os.open(self._temporary, flags, 0o600, dir_fd=self._folder)
+                self.descriptor = self._opened()
             except BaseException:
                 os.close(self._folder)
                 raise
+
+    def _opened(self) -> int:
+        """Make the file; returns its descriptor. Raises `OSError`."""
+        if self.durable and _DESCRIPTORS.is_dir():
+            # NFS, FUSE and others cannot; any real trouble comes again with a name
+            with suppress(OSError):
+                return os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=self._folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._hidden, flags, 0o600, dir_fd=self._folder)
+        self._temporary = self._hidden
+        return descriptor
 
     def check_absent(self) -> None:
         """Raise `TargetExists` if something has the final name."""
@@ -237,7 +254,6 @@ class Partial:
 
     def publish(self, *, replace: bool) -> None:
         """Give the complete file its mode (0644) and its name; whatever had the name is not followed."""
-        assert self._temporary is not None  # noqa: S101  (called once)
         with translated(f"{self.what}: cannot be written", self.place):
             try:
                 os.fchmod(self.descriptor, 0o644)
@@ -250,16 +266,14 @@ class Partial:
             if self.durable:
                 os.fsync(self.descriptor)
             if replace or not self._linked():
-                os.rename(self._temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-                self._temporary = None
+                self._put()
             if self.durable:
                 _sync_folder(self._folder)
 
     def _linked(self) -> bool:
         """Give the file its name if nothing has it, in one step; False if the file system knows no hard links."""
-        assert self._temporary is not None  # noqa: S101  (called by publish only)
         try:
-            os.link(self._temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            self._link(self._name)
         except FileExistsError:
             raise self._exists() from None
         except OSError as error:
@@ -268,6 +282,25 @@ class Partial:
             self.check_absent()
             return False
         return True
+
+    def _put(self) -> None:
+        """Give the file its name, also in the place of another; raises `OSError`."""
+        if self._temporary is None:
+            try:
+                self._link(self._name)
+            except FileExistsError:
+                self._link(self._hidden)
+                self._temporary = self._hidden
+        if self._temporary is not None:
+            os.rename(self._temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            self._temporary = None
+
+    def _link(self, name: str) -> None:
+        """Give the file a name that nothing has; raises `OSError`."""
+        if self._temporary is None:  # open(2): how a file of O_TMPFILE gets a name without a privilege
+            os.link(f"{_DESCRIPTORS}/{self.descriptor}", name, dst_dir_fd=self._folder, follow_symlinks=True)
+        else:
+            os.link(self._temporary, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
     def _exists(self) -> TargetExists:
         return TargetExists(f"{self.what}: is there already", error_code=self.place.failed)

@@ -36,6 +36,11 @@ class ProcessInfo(NamedTuple):
     rss_kb: int
     """Resident memory, kB; what processes share counts in each of them."""
 
+    @classmethod
+    def of(cls, pid: int) -> ProcessInfo | None:
+        """Look at one process; None if there is none."""
+        return _read(pid)
+
     @property
     def lives(self) -> bool:
         """Whether it can still do something: it is no zombie."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pilot_core import ExecutorError, NoSettings, PayloadHandle, Provider, hookimpl
 
 if TYPE_CHECKING:
-    from pilot_core import CancelToken, Context, Deadline, Executor, Payload, PayloadSpec
+    from pilot_core import CancelToken, Clock, Context, Deadline, Executor, Payload, PayloadSpec
     from pilot_core.supervision import Spawner
 
 __all__ = ["ProcessExecutor", "process_executor"]
@@ -23,8 +23,9 @@ PID_MAX = 2**22
 class ProcessExecutor:
     """Runs payloads through the pilot's `Spawner`, or one of its own where the pilot gave none."""
 
-    def __init__(self, spawner: Spawner, *, own: bool) -> None:
+    def __init__(self, spawner: Spawner, clock: Clock, *, own: bool) -> None:
         self._spawner = spawner
+        self._clock = clock
         self._own = own
 
     def start(self, spec: PayloadSpec, *, cancel: CancelToken, deadline: Deadline) -> PayloadHandle:
@@ -68,6 +69,16 @@ class ProcessExecutor:
             raise ExecutorError(f"{directory}: the machine was restarted since, which ended the payload; run it again")
         return SupervisedPayload(directory, supervisor)
 
+    def find(self, control_dir: Path, *, cancel: CancelToken, deadline: Deadline) -> PayloadHandle | None:
+        """Find a payload whose handle was lost; see `FindsPayloads.find`."""
+        from pilot_core.supervision.lost import started_from  # noqa: PLC0415
+
+        found = started_from(control_dir, clock=self._clock, cancel=cancel, deadline=deadline)
+        if found is None:
+            return None
+        data = {"control_dir": str(control_dir.absolute()), "boot_id": found.boot_id, **found.supervisor._asdict()}
+        return PayloadHandle(executor=NAME, version=VERSION, data=data)
+
     def close(self) -> None:
         """Free what this executor made for itself; running payloads go on."""
         if self._own:
@@ -84,8 +95,8 @@ def process_executor(context: Context) -> Executor:
 
     given = context.extra.get("spawner")
     if isinstance(given, Spawner):
-        return ProcessExecutor(given, own=False)
-    return ProcessExecutor(Spawner.start(context.clock), own=True)
+        return ProcessExecutor(given, context.clock, own=False)
+    return ProcessExecutor(Spawner.start(context.clock), context.clock, own=True)
 
 
 def _make(settings: NoSettings, context: Context) -> Executor:  # noqa: ARG001  (every factory's signature)

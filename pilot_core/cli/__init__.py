@@ -24,6 +24,9 @@ COMMAND_GROUP = "pilot_core.commands.v1"
 
 BUILT_IN = {
     "run": ("pilot_core.cli.run", "take jobs from a PanDA server and run them"),
+    "jobs": ("pilot_core.cli.jobs", "list the jobs that the pilots of a work directory took"),
+    "report": ("pilot_core.cli.report", "show how one of those jobs went, as text, JSON or a page"),
+    "flush": ("pilot_core.cli.flush", "deliver final reports that could not be delivered when they were made"),
     "run-job": ("pilot_core.cli.run_job", "run one job out of a file, or single phases of it, with no server"),
     "list-plugins": ("pilot_core.cli.list_plugins", "show every plugin that is installed, also those out of order"),
     "check": ("pilot_core.cli.check", "run a plugin's conformance kits and print a verdict for each clause"),

@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     import argparse
 
     from pilot_core.api.clock import Clock
+    from pilot_core.journal import Hook
     from pilot_core.supervision import Spawner
 
-__all__ = ["SUMMARY", "add_arguments", "run"]
+__all__ = ["SUMMARY", "add_arguments", "add_settings", "run"]
 
 SUMMARY = "Take jobs from a PanDA server and run them, one after the other."
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options; those of the pilot's settings come from `PilotSettings`."""
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Declare the options by which settings are given; those of the pilot's come from `PilotSettings`."""
     parser.add_argument(
         "--config", metavar="F", type=Path, help="TOML file with settings: [pilot] has the names of these options"
     )
@@ -35,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="one setting of a plugin or of the pilot, e.g. stager.http.timeout=5; may be repeated",
     )
+    add_options(parser, PilotSettings)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument(
         "--record",
         metavar="DIR",
@@ -42,15 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="record all traffic with the server and the jobs' events in a new directory, without secrets; "
         "'pilot-core replay DIR' runs the pilot against it",
     )
-    add_options(parser, PilotSettings)
+    add_settings(parser)
     parser.epilog = (
         "Order of precedence: defaults < file < environment < command line. Exit code 0: every job that was taken "
         "was reported, whether it finished or failed."
     )
 
 
-def run(arguments: argparse.Namespace, clock: Clock | None = None) -> int:
-    """Run the pilot; `clock` is another one than the system's in tests only."""
+def run(arguments: argparse.Namespace, clock: Clock | None = None, *, hook: Hook | None = None) -> int:
+    """Run the pilot; in tests only `clock` is another one than the system's, and `hook` hears of its journal."""
     if sys.platform != "linux":
         raise HandledError("'pilot-core run' needs Linux 5.4 or newer; the other commands work here too")
     clock = clock or SystemClock()
@@ -79,6 +85,7 @@ def run(arguments: argparse.Namespace, clock: Clock | None = None) -> int:
                 environment=os.environ,
                 redactor=redactor,
                 progress=progress,
+                hook=hook,
             )
             pilot.handle_signals()
             return pilot.run()

@@ -11,7 +11,6 @@ from pilot_core.assembly import Assembly
 from pilot_core.logs import HIDDEN
 from pilot_core.recording.catalogs import WatchedCatalog
 from pilot_core.recording.recorder import Recorder, plain_settings
-from pilot_core.recording.values import encode
 from pilot_core.recording.wrappers import (
     WatchedBackends,
     WatchedCommunicator,
@@ -19,6 +18,7 @@ from pilot_core.recording.wrappers import (
     WatchedHooks,
     error_of,
 )
+from pilot_core.values import encode
 from pilot_core.watching import Watch
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ _SECRET_VARIABLE = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|_KEY", 
 
 class RecordedAssembly(Assembly):
     """Makes the parts of a pilot as `Assembly` does, and has a recorder hear of everything that passes."""
+
+    recovers = False
 
     def __init__(self, recorder: Recorder, settings: PilotSettings, config: Config, **parts: Any) -> None:
         super().__init__(settings, config, **parts)

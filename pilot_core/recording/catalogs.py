@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.catalog import HearsTransfers, NamesDestinations
-from pilot_core.recording.values import encode
 from pilot_core.recording.wrappers import error_of
+from pilot_core.values import encode
 
 if TYPE_CHECKING:
     from pilot_core.api.cancel import CancelToken, Deadline

@@ -17,7 +17,7 @@ from pilot_core.places import is_directory, is_there
 from pilot_core.plugins.discovery import API
 from pilot_core.recording.events import check_event
 from pilot_core.recording.manifest import EVENTS, FORMAT, HAR, MANIFEST, VERSION, Manifest
-from pilot_core.recording.values import decode
+from pilot_core.values import decode
 
 __all__ = ["RecordedExchange", "Recording"]
 

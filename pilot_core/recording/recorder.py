@@ -24,7 +24,7 @@ from pilot_core.plugins.discovery import API
 from pilot_core.recording.har import HarFile, har_entry
 from pilot_core.recording.manifest import EVENTS, HAR, Manifest, UsedPlugin
 from pilot_core.recording.scrub import LearningRedactor, Scrubber
-from pilot_core.recording.values import encode
+from pilot_core.values import encode
 
 if TYPE_CHECKING:
     from pilot_core.api.clock import Clock

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from pilot_core.api.executor import OnThisMachine
 from pilot_core.errors import HandledError
 from pilot_core.plugins import Hooks
-from pilot_core.recording.values import encode
 from pilot_core.staging import Backends
+from pilot_core.values import encode
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,12 +12,12 @@ from pilot_core.api.traffic import NOT_CONNECTED
 from pilot_core.assembly import Assembly
 from pilot_core.errors import BadInput
 from pilot_core.recording.catalogs import WatchedCatalog
-from pilot_core.recording.values import decode
 from pilot_core.recording.wrappers import WatchedBackends, WatchedExecutor, WatchedHooks
 from pilot_core.replay.catalogs import PlayedCatalog
 from pilot_core.replay.communicator import ReplayedCommunicator
 from pilot_core.replay.compare import Message
 from pilot_core.replay.played import PlayedBackends, PlayedExecutor, PlayedHooks, PlayedProgram, PlayedWatch, Results
+from pilot_core.values import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pilot_core.api.staging import Replica
 from pilot_core.errors import RequestRefused
-from pilot_core.recording.values import decode
 from pilot_core.replay.played import Results, recorded_error
+from pilot_core.values import decode
 
 if TYPE_CHECKING:
     from pilot_core.api.communicator import FileReport

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pilot_core.api.communicator import JobStatus, ServerAnswer
 from pilot_core.api.job import BadJob, Job
 from pilot_core.errors import RequestRefused
-from pilot_core.recording.values import decode, encode
 from pilot_core.replay.played import recorded_error
+from pilot_core.values import decode, encode
 
 if TYPE_CHECKING:
     from pilot_core.api.cancel import Deadline

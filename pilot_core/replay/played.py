@@ -21,8 +21,8 @@ from pilot_core.api.watchdog import Violation
 from pilot_core.errors import BadInput, Cancelled, HandledError, PilotErrorCode, SourceNotFound
 from pilot_core.payload import plain_name
 from pilot_core.plugins import Hooks, Loaded, Record, Status
-from pilot_core.recording.values import decode
 from pilot_core.staging import Backends
+from pilot_core.values import decode
 from pilot_core.watching import Watch
 
 if TYPE_CHECKING:

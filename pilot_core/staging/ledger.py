@@ -37,6 +37,12 @@ class Ledger:
         """All of them so far."""
         return self._attempts
 
+    def restore(self, attempts: Sequence[TransferAttempt]) -> None:
+        """Begin with attempts that an earlier pilot made; nobody is told of them again."""
+        with self._lock:
+            self._attempts[:0] = attempts
+            self._numbers.update(attempt.lfn for attempt in attempts)
+
     def add(self, attempt: TransferAttempt) -> None:
         """Enter an attempt under the next number of its file, and tell of it."""
         with self._lock:

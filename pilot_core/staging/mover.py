@@ -77,6 +77,10 @@ class Mover:
         """Every attempt so far, in the order in which they ended."""
         return self._ledger.attempts
 
+    def restore(self, attempts: Sequence[TransferAttempt]) -> None:
+        """Have the ledger begin with attempts that an earlier pilot made."""
+        self._ledger.restore(attempts)
+
     def explain(self, activity: str, replicas: Sequence[Replica]) -> list[Verdict[Loaded[Any]]]:
         """Return what would be tried, in order, and what would not, each with the rule that says so."""
         return self._attempts.explain(activity, replicas)

@@ -46,6 +46,8 @@ VERSION = 1
 """Of the records' layout."""
 CLAIM, STARTED, ENDED, TRACEBACK = "claim", "started.json", "ended.json", "supervisor-error.txt"
 _NEW = ".new"
+NOBODY = b"no payload is started from here any more\n"
+"""What is in a claim that a pilot made itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,36 @@ class ControlDirectory:
         except OSError as error:
             if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:  # a file system that cannot reserve
                 raise
+
+    def claim_for_nobody(self) -> bool:
+        """Take the directory so that no payload is ever started from it; False if it was taken for one before.
+
+        Killed at any instant, it leaves the directory as it was, or so taken.
+        """
+        with suppress(FileNotFoundError):
+            os.stat(STARTED, dir_fd=self._descriptor)
+            return False
+        with suppress(FileNotFoundError):
+            return (self._path / CLAIM).read_bytes() == NOBODY
+        name = f"{_NEW}.{os.getpid()}"
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._descriptor)
+        descriptor = self._create(name)
+        try:
+            os.write(descriptor, NOBODY)
+        finally:
+            os.close(descriptor)
+        try:
+            os.link(name, CLAIM, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(name, dir_fd=self._descriptor)
+        return True
+
+    def close(self) -> None:
+        """Close the directory."""
+        os.close(self._descriptor)
 
     def write_started(self, record: Started) -> None:
         """Write the record of the start; raises `OSError`."""

@@ -279,7 +279,7 @@ def test_the_directories_of_jobs_stay_where_that_is_wanted(site):
     job = site.submit()
     ended = site.start("--keep-job-dirs").wait()
     assert ended.code == 0
-    (folder,) = site.work.iterdir()
+    (folder,) = site.work.glob("job-*")
     assert folder.name.startswith(f"job-{job}-")
     steps = [json.loads(line)["step"] for line in (folder / "journal.jsonl").read_text().splitlines()]
     assert steps[-3:] == ["report-ready", "report-acknowledged", "state"]

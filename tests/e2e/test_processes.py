@@ -14,6 +14,7 @@ import pytest
 
 from pilot_core import CancelToken, Context, Deadline, PayloadHandle, SystemClock
 from pilot_core.builtin.process_executor import pilot_executors
+from pilot_core.journal.database import Database
 
 
 @pytest.fixture
@@ -77,7 +78,9 @@ def test_two_pilots_in_one_place_share_the_jobs_and_leave_each_other_alone(site,
 @contextmanager
 def attached(folder):
     """Find a payload again as a later pilot would: by the handle in the journal of its job's directory."""
-    steps = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    journal = Database.look(folder.parent)
+    steps = [{"step": row["step"], **json.loads(row["details"])} for row in journal.query("SELECT * FROM steps")]
+    journal.close()
     (handle,) = [PayloadHandle.from_json(step["handle"]) for step in steps if step["step"] == "payload-started"]
     clock = SystemClock()
     (provider,) = pilot_executors()
@@ -97,7 +100,7 @@ def test_a_payload_outlives_its_pilot_and_its_end_is_recorded(site):
     pilot.signal(signal.SIGKILL)
     assert pilot.wait().code == -signal.SIGKILL
     assert lives(pid)
-    (folder,) = site.work.iterdir()
+    (folder,) = site.work.glob("job-*")
     with attached(folder) as payload:
         gate.open()
         SystemClock().wait(payload)
