@@ -50,6 +50,9 @@ OLDEST_PLUGGY = "1.6"
 """The oldest that the core's pyproject.toml allows."""
 
 REQUIRE_ALL = "--require-all"
+XDIST = "pytest-xdist>=3.6"
+TWO_AT_A_TIME = ("-n", "2")
+"""Half of what the tests do is waiting for processes that start."""
 SUMMARY = re.compile(r"=+ (.*\b(?:passed|failed|errors?|skipped|no tests ran)\b.* in [\d.]+s.*?) =+")
 
 nox.options.default_venv_backend = "virtualenv"
@@ -120,12 +123,12 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def core(session: nox.Session) -> None:
     """Test the core alone, as the wheel that is built from this checkout."""
-    install(session, ".[testing]", "cookiecutter>=2.6")
+    install(session, ".[testing]", XDIST, "cookiecutter>=2.6")
     # pluggy 1.6 and 1.7 differ, and we promise to behave alike on both
     oldest = Path(session.virtualenv.location, "oldest-pluggy")
     install(session, "--target", str(oldest), f"pluggy=={OLDEST_PLUGGY}.*")
     elsewhere = [f"--ignore=tests/{name}" for name in OWN_SESSIONS]
-    pytest(session, "tests", *elsewhere, PILOT_CORE_OLDEST_PLUGGY=str(oldest))
+    pytest(session, "tests", *TWO_AT_A_TIME, *elsewhere, PILOT_CORE_OLDEST_PLUGGY=str(oldest))
 
 
 @nox.session
@@ -133,23 +136,23 @@ def core(session: nox.Session) -> None:
 def plugin(session: nox.Session, name: str) -> None:
     """Test one plugin where nothing is installed but the core and what the plugin declares."""
     wanted = with_needed(name, tests=True)
-    install(session, ".[testing]", *wanted.values())
-    pytest(session, f"plugins/{name}/tests", **beside(session, name))
+    install(session, ".[testing]", XDIST, *wanted.values())
+    pytest(session, f"plugins/{name}/tests", *TWO_AT_A_TIME, **beside(session, name))
     check_plugins(session, list(wanted))
 
 
 @nox.session
 def together(session: nox.Session) -> None:
     """Test everything in one environment, end to end."""
-    install(session, ".[testing]", *with_needed(*PLUGINS, tests=True).values())
+    install(session, ".[testing]", XDIST, *with_needed(*PLUGINS, tests=True).values())
     check_plugins(session, list(PLUGINS))
-    pytest(session, "tests/e2e")
+    pytest(session, "tests/e2e", *TWO_AT_A_TIME)
 
 
 @nox.session
 def killpoints(session: nox.Session) -> None:
     """Kill the pilot at every point of its journal, and the server at every request; prints how many there are."""
-    install(session, ".[testing]", "pytest-xdist", *with_needed(*DEMO, tests=True).values())
+    install(session, ".[testing]", XDIST, *with_needed(*DEMO, tests=True).values())
     # four at a time: starting processes and waiting for them is most of it
     pytest(session, "tests/killpoints", "-n", "4")
 
@@ -157,7 +160,7 @@ def killpoints(session: nox.Session) -> None:
 @nox.session
 def mutants(session: nox.Session) -> None:
     """Plant faults in correct plugins of every kind, one at a time, and see that the kits notice; prints the score."""
-    install(session, ".[testing]", "pytest-xdist")
+    install(session, ".[testing]", XDIST)
     # four at a time: many wait, for a mutant that hangs or a grace that is too long
     pytest(session, "tests/mutants", "-n", "4")
 
@@ -168,7 +171,7 @@ def templates(session: nox.Session) -> None:
     tools = [
         line for line in (ROOT / "requirements-dev.txt").read_text().splitlines() if line.startswith(("mypy", "ruff"))
     ]
-    install(session, ".[testing]", "pytest-xdist", "build", "editables", "hatchling", *tools)
+    install(session, ".[testing]", XDIST, "build", "editables", "hatchling", *tools)
     pytest(session, "tests/templates", "-n", "2")
 
 
