@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -32,6 +31,7 @@ class Meanwhile:
         self.waited = False
         """Whether the other one did not come to its end although only this one kept it."""
         self.results: list[TransferResult] = []
+        self.errors: list[HandledError] = []
         self._call = call
         self._called = 0
 
@@ -43,8 +43,10 @@ class Meanwhile:
         ended = Event()
 
         def run() -> None:
-            with contextlib.suppress(HandledError):
+            try:
                 self.results.append(self._call())
+            except HandledError as error:
+                self.errors.append(error)
             ended.set()
 
         threading.Thread(target=run, name="kit", daemon=True).start()
@@ -64,6 +66,7 @@ class ConductClauses(StagerBase):
         meanwhile = Meanwhile(lambda: stage_in.stager.fetch(request, **stage_in.limits))
         check_result(stage_in.fetch("slow.dat", progress=meanwhile), slow, "a fetch during which another one was made")
         assert not meanwhile.waited, "a fetch waits until another one is done; threads call it at the same time"
+        assert not meanwhile.errors, f"in the midst of a fetch another one fails: {meanwhile.errors[0]}"
         for result in meanwhile.results:
             check_result(result, quick, "a fetch in the midst of another one")
         same_bytes((stage_in.here / "slow.dat").read_bytes(), slow)
@@ -78,6 +81,7 @@ class ConductClauses(StagerBase):
         meanwhile = Meanwhile(lambda: stage_out.stager.store(request, **stage_out.limits))
         check_result(stage_out.store("slow.dat", progress=meanwhile), slow, "a store during which another one was made")
         assert not meanwhile.waited, "a store waits until another one is done; threads call it at the same time"
+        assert not meanwhile.errors, f"in the midst of a store another one fails: {meanwhile.errors[0]}"
         for result in meanwhile.results:
             check_result(result, quick, "a store in the midst of another one")
         same_bytes(stage_out.storage.get("slow.dat"), slow)

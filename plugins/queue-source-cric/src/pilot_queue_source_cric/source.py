@@ -34,7 +34,7 @@ class CricQueueSource:
         data, where = self._queuedata(name, cancel, deadline)
         entry = entry_of(data, name, where) if data is not MISSING else None
         if entry is None:
-            self._context.log.debug("queue %s: %s does not know it", name, where or "no server and no file")
+            self._context.log.debug("queue %r: %s does not know it", name, where or "no server and no file")
             return None
         endpoints = self._endpoints(entry, cancel, deadline)
         settings = self._settings
