@@ -191,8 +191,10 @@ class Batch:
 
     def _failed(self, number: int, error: HandledError) -> None:
         """Note that a file was not moved, and stop where there is no use in going on; the lock is held."""
-        if self._closed or self._stopped:
+        alike = any(type(other) is type(error) for other in self._errors.values())
+        if self._closed or (self._stopped and not alike):
             return  # it was called off, or may as well have been
+        # what failed alike at the same moment is told in the order of the files, not of the threads
         self._errors[number] = error
         self._reporter.done(0)
         if self._all_or_none or next_step(error) is NextStep.STOP:

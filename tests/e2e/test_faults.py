@@ -171,14 +171,17 @@ def test_a_job_that_two_pilots_have_is_reported_by_the_first(site):
     gate.wait()
     site.until(lambda: site.job(job).status == "running")
     struck = fault(site, "duplicate-dispatch")
-    second = site.start("--report-budget", 1).wait()
+    # in a directory of its own: one that shares the first one's knows whose job it is
+    (other := site.folder / "other").mkdir()
+    second = site.start("--report-budget", 1, "--work-dir", other).wait()
     assert struck.fired == 1
     assert second.code == 4
     assert second.says("Database error")
     assert site.job(job).status == "running"
     gate.open()
     assert first.wait().code == 0
-    site.check_clean(["spool"])
+    site.check_clean()
+    assert {"spool"} == {path.name for path in other.iterdir()} - {"pilot.sqlite"}
     assert phases(site, job) == ["activated", "sent", "running", "holding", "finished"]
 
 
