@@ -617,6 +617,18 @@ def test_a_file_comes_from_the_second_replica_when_the_first_is_corrupt(tmp_path
     assert (folder / "f").read_bytes() == CONTENT
 
 
+def test_what_fails_alike_at_the_same_moment_is_told_in_the_order_of_the_files(folder, cancel):
+    clock = SystemClock()
+
+    def does(name, request, token):
+        if name == "a":  # it fails when the other one has
+            clock.wait(token, until=clock.monotonic() + PATIENCE)
+        raise NoSpace(f"{name} finds no room")
+
+    with pytest.raises(NoSpace, match="a finds no room"):
+        all_in(mover_of(Shelf(one=Told(does))), folder, [input_file(name, b"x" * (1 << 24)) for name in "ab"], cancel)
+
+
 @pytest.mark.parametrize(("places", "tries"), [(("disk://A",), [6]), (("disk://A", "disk://B"), [3, 6])])
 def test_an_output_is_tried_for_longer_where_it_has_no_other_place_to_go(folder, cancel, places, tries):
     def does(name, request, token):

@@ -66,6 +66,12 @@ def test_what_the_client_finds_has_its_class(number, kind):
     assert type(handled(Trouble(number, 0, "[FATAL] no"), "url", OUTPUT, absent=True)) is kind
 
 
+def test_a_connection_that_ends_in_its_tls_handshake_is_worth_another_try():
+    hung_up = Trouble(110, 104, "[FATAL] TLS error: connection reset by peer")
+    assert type(handled(hung_up, "url", INPUT, absent=True)) is TransientError
+    assert type(handled(Trouble(110, 0, "[FATAL] TLS error"), "url", INPUT, absent=True)) is BackendUnavailable
+
+
 def test_an_unknown_code_is_worth_another_try():
     assert type(handled(Trouble(400, 9999, ""), "url", INPUT, absent=True)) is TransientError
     assert "no reason" in str(handled(Trouble(999, 0, ""), "url", INPUT, absent=True))

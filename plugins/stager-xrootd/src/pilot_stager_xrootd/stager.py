@@ -163,10 +163,12 @@ class XrootdStager:
         except Trouble as trouble:
             error = handled(trouble, call.what, call.place, absent=call.absent)
             # one that was refused, or failed at TLS, begins anew the next time, with what the files have then
-            keep = trouble.clean and not isinstance(error, AuthError | BackendUnavailable)
+            keep = (
+                trouble.clean and trouble.code != TLS_FAILED and not isinstance(error, AuthError | BackendUnavailable)
+            )
             if isinstance(error, AuthError):
                 error.args = (f"{error}; {allowed.credentials}",)
-            elif trouble.code == TLS_FAILED:
+            elif trouble.code == TLS_FAILED and isinstance(error, BackendUnavailable):
                 error.args = (
                     f"{error}; trusted are the authorities of {allowed.authorities}; check ca_dir and ca_file",
                 )

@@ -36,6 +36,7 @@ LONGEST = 500
 """Characters of the storage's words that a message shows."""
 
 _READ_ONLY = re.compile(r"read[/ -]only", re.IGNORECASE)
+_HUNG_UP = re.compile(r"reset by peer|broken pipe|timed out", re.IGNORECASE)
 
 ANSWERED: Mapping[int, tuple[str, type[HandledError]]] = {
     3000: ("kXR_ArgInvalid", TransferError),
@@ -156,6 +157,8 @@ def handled(trouble: Trouble, what: str, place: Place, *, absent: bool) -> Handl
     name, kind = table.get(number, (f"code {number}", TransientError))
     if name == "kXR_FSError" and _READ_ONLY.search(trouble.message):
         kind = BackendUnavailable  # the answer of servers up to 5.5, which know no kXR_fsReadOnly
+    if name == "errTlsError" and _HUNG_UP.search(trouble.message):
+        kind = TransientError  # nothing is wrong with certificates: the other side, or the network, hung up
     if kind is SourceNotFound and not absent:
         kind = TransferError
     if kind is NoSpace and place.reading:
