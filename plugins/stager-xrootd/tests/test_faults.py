@@ -14,8 +14,10 @@ from pilot_core import (
     BackendUnavailable,
     Cancelled,
     ChecksumMismatch,
+    Event,
     NoSpace,
     PilotErrorCode,
+    SystemClock,
     TransferTimeout,
     TransientError,
 )
@@ -197,6 +199,11 @@ def test_what_an_upload_leaves_whose_process_dies_is_removed_by_the_storage(benc
     assert storage.get("x") is None
     assert ".x.part-" in caplog.text
     storage.server.await_log(rf"Unpersisting.*/{storage.folder.name}/\.x\.part-")
+    # it says so just before it does it
+    clock, never = SystemClock(), Event()
+    until = clock.monotonic() + 30
+    while storage.names() and clock.monotonic() < until:
+        clock.wait(never, until=clock.monotonic() + 0.01)
     assert not storage.names()
 
 
